@@ -1,0 +1,3 @@
+//! The `tasnif` command.
+
+fn main() {}
