@@ -1,0 +1,20 @@
+//! Tiny model directories with fixed random weights, for tests that need a
+//! model which loads in a millisecond and answers the same on every machine.
+
+#![allow(dead_code, unreachable_pub, unused_imports)]
+#![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+
+pub mod tiny;
+
+use std::path::Path;
+
+pub use tiny::{Tiny, TinyTask};
+
+/// Writes a bundle into `dir`, which is created if need be: a two-layer BERT of
+/// 128 positions with a WordPiece tokenizer, windows of 64 tokens, a task `topic`
+/// of five labels and a task `sentiment` of three.
+///
+/// The answers mean nothing, but they differ from text to text.
+pub fn tiny_bundle(dir: &Path) {
+    Tiny::bundle().write(dir);
+}
