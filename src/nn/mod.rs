@@ -1,5 +1,57 @@
-//! Encoders.
+//! Encoders and heads.
+//!
+//! [`Encoder`] is the one view of a model that the layers above have. [`load`]
+//! gives the reference implementation: candle, f32, CPU. Batches are packed, so
+//! there is no padding anywhere that could change a result or cost time.
+
+use thiserror::Error;
+
+use crate::bundle::{Bundle, Pooling};
+
+mod bert;
 mod encoder;
+mod heads;
+mod threads;
+mod weights;
+
+pub use bert::BertEncoder;
 pub use encoder::{EncodeError, Encoder, PackedTokens, Rows};
-/// temp
-pub struct MultiHead;
+pub use heads::MultiHead;
+pub use threads::{configure_threads, default_threads};
+
+/// Why a model could not be made ready to run.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum NnError {
+    /// A tensor is missing or has another shape, or the tensor library failed.
+    #[error("{0}")]
+    Load(#[from] candle_core::Error),
+    /// The worker threads could not be set up.
+    #[error("{threads} worker threads cannot be set up: {source}")]
+    Threads {
+        /// How many were asked for.
+        threads: usize,
+        /// Why not.
+        source: rayon::ThreadPoolBuildError,
+    },
+}
+
+/// Loads the encoder and every head of `bundle`, as f32 on the CPU.
+///
+/// The weights are copied, so the bundle, and with it the files, may go.
+///
+/// # Errors
+/// [`NnError::Load`], naming the file and the tensor.
+pub fn load(bundle: &Bundle) -> Result<MultiHead, NnError> {
+    let vb = weights::var_builder(&bundle.weights);
+    let mut poolings: Vec<Pooling> = Vec::new();
+    for task in &bundle.tasks {
+        if !poolings.contains(&task.pooling) {
+            poolings.push(task.pooling);
+        }
+    }
+    let prefix = bundle.weights.encoder_prefix().map_err(weights::wrap)?;
+    let encoder_vb = prefix.strip_suffix('.').map_or_else(|| vb.clone(), |name| vb.pp(name));
+    let encoder = BertEncoder::load(encoder_vb, &bundle.config, &poolings)?;
+    Ok(MultiHead::load(vb, bundle, Box::new(encoder), &poolings)?)
+}

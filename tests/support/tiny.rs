@@ -91,7 +91,7 @@ impl Tiny {
         tiny.tasnif = Some(json!({
             "revision": "tiny-1",
             "languages": ["ar"],
-            "text": {"profile": "news", "window": 64, "stride": 48, "max_title_tokens": 16, "title_separator": true},
+            "text": {"profile": "news", "window": 64, "stride": 40, "max_title_tokens": 16, "title_separator": true},
             "tasks": tasks,
         }));
         tiny

@@ -1,0 +1,207 @@
+//! `config.json`: the shape of the encoder, as Hugging Face writes it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::Path;
+
+use serde::Deserialize;
+
+use super::BundleError;
+use super::files::read_json;
+
+/// File name of the configuration.
+pub(super) const CONFIG_FILE: &str = "config.json";
+
+/// Families of encoders that can be loaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Architecture {
+    /// BERT: positions start at 0.
+    Bert,
+    /// RoBERTa: positions start after the padding id.
+    Roberta,
+    /// XLM-RoBERTa: RoBERTa's encoder with another vocabulary.
+    XlmRoberta,
+}
+
+impl Architecture {
+    fn of(model_type: &str) -> Option<Self> {
+        match model_type {
+            "bert" => Some(Self::Bert),
+            "roberta" => Some(Self::Roberta),
+            "xlm-roberta" => Some(Self::XlmRoberta),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Architecture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Bert => "bert",
+            Self::Roberta => "roberta",
+            Self::XlmRoberta => "xlm-roberta",
+        })
+    }
+}
+
+/// The shape of an encoder.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EncoderConfig {
+    /// The family.
+    pub architecture: Architecture,
+    /// Rows of the token embeddings.
+    pub vocab_size: usize,
+    /// Values in a row of the encoder.
+    pub hidden_size: usize,
+    /// Number of layers.
+    pub layers: usize,
+    /// Attention heads in each.
+    pub heads: usize,
+    /// Values in a row of the feed-forward part.
+    pub intermediate_size: usize,
+    /// Rows of the position embeddings.
+    pub position_rows: usize,
+    /// Row of the position embeddings that the first token takes.
+    pub first_position: usize,
+    /// Rows of the token type embeddings, of which only the first is used.
+    pub type_vocab_size: usize,
+    /// The constant that keeps LayerNorm from dividing by zero.
+    pub layer_norm_eps: f64,
+}
+
+impl EncoderConfig {
+    /// Longest sequence that has a position for each token, special ones included.
+    pub fn max_sequence_tokens(&self) -> usize {
+        self.position_rows.saturating_sub(self.first_position)
+    }
+}
+
+/// What a `config.json` says, of that which matters here.
+#[derive(Debug, Deserialize)]
+pub(super) struct ConfigFile {
+    model_type: String,
+    vocab_size: usize,
+    hidden_size: usize,
+    num_hidden_layers: usize,
+    num_attention_heads: usize,
+    intermediate_size: usize,
+    max_position_embeddings: usize,
+    #[serde(default = "default_type_vocab_size")]
+    type_vocab_size: usize,
+    #[serde(default = "default_layer_norm_eps")]
+    layer_norm_eps: f64,
+    #[serde(default = "default_hidden_act")]
+    hidden_act: String,
+    position_embedding_type: Option<String>,
+    pad_token_id: Option<usize>,
+    #[serde(default)]
+    is_decoder: bool,
+    #[serde(default)]
+    pub(super) architectures: Vec<String>,
+    pub(super) finetuning_task: Option<String>,
+    pub(super) problem_type: Option<String>,
+    pub(super) id2label: Option<BTreeMap<String, String>>,
+    pub(super) num_labels: Option<usize>,
+    #[serde(rename = "_name_or_path")]
+    pub(super) name_or_path: Option<String>,
+}
+
+impl ConfigFile {
+    /// Reads `config.json` in `directory`.
+    ///
+    /// # Errors
+    /// If it cannot be read, or lacks a key.
+    pub(super) fn read(directory: &Path) -> Result<Self, BundleError> {
+        read_json(&directory.join(CONFIG_FILE))
+    }
+
+    /// The encoder's shape, checked.
+    ///
+    /// # Errors
+    /// [`BundleError::Invalid`] for what is not supported, inconsistent or absurd.
+    pub(super) fn encoder(&self, directory: &Path) -> Result<EncoderConfig, BundleError> {
+        let invalid = |key: &str, expected: String, found: String| {
+            Err(BundleError::Invalid {
+                file: directory.join(CONFIG_FILE),
+                key: key.to_owned(),
+                expected,
+                found,
+            })
+        };
+        let Some(architecture) = Architecture::of(&self.model_type) else {
+            let expected = "\"bert\", \"roberta\" or \"xlm-roberta\"".to_owned();
+            return invalid("model_type", expected, format!("{:?}", self.model_type));
+        };
+        if self.hidden_act != "gelu" {
+            let expected = "\"gelu\" (the exact one, by erf)".to_owned();
+            return invalid("hidden_act", expected, format!("{:?}", self.hidden_act));
+        }
+        if let Some(kind) = &self.position_embedding_type
+            && kind != "absolute"
+        {
+            return invalid("position_embedding_type", "\"absolute\"".into(), format!("{kind:?}"));
+        }
+        if self.is_decoder {
+            return invalid("is_decoder", "false".into(), "true".into());
+        }
+        // Far above every encoder of these families, and low enough that a wrong
+        // number is named here instead of in a failed allocation.
+        let sizes = [
+            ("vocab_size", self.vocab_size, 10_000_000),
+            ("hidden_size", self.hidden_size, 16_384),
+            ("num_hidden_layers", self.num_hidden_layers, 256),
+            ("num_attention_heads", self.num_attention_heads, 256),
+            ("intermediate_size", self.intermediate_size, 65_536),
+            ("max_position_embeddings", self.max_position_embeddings, 65_536),
+            ("type_vocab_size", self.type_vocab_size, 1_024),
+        ];
+        for (key, value, limit) in sizes {
+            if value == 0 || value > limit {
+                return invalid(key, format!("a number from 1 to {limit}"), value.to_string());
+            }
+        }
+        if !self.hidden_size.is_multiple_of(self.num_attention_heads) {
+            let expected = format!("a divisor of hidden_size, {}", self.hidden_size);
+            return invalid("num_attention_heads", expected, self.num_attention_heads.to_string());
+        }
+        if !(self.layer_norm_eps > 0.0 && self.layer_norm_eps < 1.0) {
+            let expected = "a number between 0 and 1".to_owned();
+            return invalid("layer_norm_eps", expected, self.layer_norm_eps.to_string());
+        }
+        let first_position = match architecture {
+            Architecture::Bert => 0,
+            // RoBERTa counts positions from the row after that of the padding.
+            Architecture::Roberta | Architecture::XlmRoberta => {
+                self.pad_token_id.unwrap_or(1).saturating_add(1)
+            }
+        };
+        if first_position >= self.max_position_embeddings {
+            let expected = format!("less than max_position_embeddings - 1, {first_position}");
+            return invalid("pad_token_id", expected, format!("{:?}", self.pad_token_id));
+        }
+        Ok(EncoderConfig {
+            architecture,
+            vocab_size: self.vocab_size,
+            hidden_size: self.hidden_size,
+            layers: self.num_hidden_layers,
+            heads: self.num_attention_heads,
+            intermediate_size: self.intermediate_size,
+            position_rows: self.max_position_embeddings,
+            first_position,
+            type_vocab_size: self.type_vocab_size,
+            layer_norm_eps: self.layer_norm_eps,
+        })
+    }
+}
+
+fn default_type_vocab_size() -> usize {
+    2
+}
+
+fn default_layer_norm_eps() -> f64 {
+    1e-12
+}
+
+fn default_hidden_act() -> String {
+    "gelu".to_owned()
+}

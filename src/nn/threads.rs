@@ -1,0 +1,25 @@
+//! How many threads compute.
+
+use super::NnError;
+
+/// Threads that this process may keep busy: the cores that its affinity mask and,
+/// on Linux, its control group's quota leave it. At least 1.
+pub fn default_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+/// Sets how many threads all models of this process share. To be called once,
+/// before the first model runs.
+///
+/// Without it the thread pool takes as many threads as the machine has cores,
+/// which in a container with a smaller quota makes them wait for each other.
+///
+/// # Errors
+/// [`NnError::Threads`] if the pool is already in use, or a thread cannot start.
+pub fn configure_threads(threads: usize) -> Result<(), NnError> {
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .thread_name(|index| format!("nn-{index}"))
+        .build_global()
+        .map_err(|source| NnError::Threads { threads, source })
+}
