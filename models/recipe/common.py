@@ -1,0 +1,173 @@
+"""What every step of the recipe shares: the labels, the bundle's settings, the token shards and the model."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from transformers import BertConfig, BertModel
+
+HERE = Path(__file__).resolve().parent
+REPOSITORY = HERE.parent.parent
+DEFAULT_SHARED = REPOSITORY.parent / "shared"
+DEFAULT_WORK = HERE / "work"
+DEFAULT_TASNIF = REPOSITORY / "target" / "release" / "tasnif"
+
+PAD, EOS = 1, 2  # ids of <pad> and </s> in the backbone's vocabulary
+
+# The top level of IPTC Media Topics: id, Arabic name, English name, code.
+TOPICS = [
+    ("arts", "ثقافة وفنون وإعلام", "arts, culture, entertainment and media", "medtop:01000000"),
+    ("crime", "جريمة وقانون وقضاء", "crime, law and justice", "medtop:02000000"),
+    ("disaster", "كوارث وحوادث", "disaster, accident and emergency incident", "medtop:03000000"),
+    ("economy", "اقتصاد وأعمال", "economy, business and finance", "medtop:04000000"),
+    ("education", "تعليم", "education", "medtop:05000000"),
+    ("environment", "بيئة", "environment", "medtop:06000000"),
+    ("health", "صحة", "health", "medtop:07000000"),
+    ("human_interest", "منوعات", "human interest", "medtop:08000000"),
+    ("labour", "عمل ونقابات", "labour", "medtop:09000000"),
+    ("lifestyle", "أسلوب حياة", "lifestyle and leisure", "medtop:10000000"),
+    ("politics", "سياسة وحكومة", "politics and government", "medtop:11000000"),
+    ("religion", "دين", "religion", "medtop:12000000"),
+    ("science_tech", "علوم وتقنية", "science and technology", "medtop:13000000"),
+    ("society", "مجتمع", "society", "medtop:14000000"),
+    ("sport", "رياضة", "sport", "medtop:15000000"),
+    ("conflict", "نزاعات وحروب", "conflict, war and peace", "medtop:16000000"),
+    ("weather", "طقس", "weather", "medtop:17000000"),
+]
+SENTIMENTS = [
+    ("negative", "سلبي", "negative", ""),
+    ("neutral", "محايد", "neutral", ""),
+    ("positive", "إيجابي", "positive", ""),
+]
+# Publishers' sections as `topic7` of topic/train maps them: the target of the first stage only.
+SECTIONS = ["politics", "economy", "sports", "culture", "technology", "health", "religion", "society"]
+
+LABELS = {
+    "topic": [label[0] for label in TOPICS],
+    "sentiment": [label[0] for label in SENTIMENTS],
+    "section": SECTIONS,
+}
+SHIPPED_TASKS = {"topic": TOPICS, "sentiment": SENTIMENTS}
+REVISION = "2026-11-24"
+
+
+def tasnif_json(temperatures):
+    """The bundle's tasnif.json; `temperatures` maps a task to its calibration temperature, 1.0 where absent."""
+    keys = ("id", "name_ar", "name_en", "code")
+    return {
+        "revision": REVISION,
+        "languages": ["ar"],
+        "text": {"profile": "news", "window": 512, "stride": 384, "max_title_tokens": 64, "title_separator": True},
+        "tasks": [
+            {
+                "name": name,
+                "multi_label": False,
+                "pooling": "mean",
+                "temperature": round(temperatures.get(name, 1.0), 4),
+                "abstain_below": 0.0,
+                "labels": [dict(zip(keys, label)) for label in labels],
+            }
+            for name, labels in SHIPPED_TASKS.items()
+        ],
+    }
+
+
+def write_json(path, value):
+    Path(path).write_text(json.dumps(value, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+
+
+@dataclass
+class Shard:
+    """Tokenised documents. Window w is `ids[starts[w]:starts[w + 1]]` and belongs to document `owners[w]`;
+    `titled` and every array of `labels` (class index, -1 where unlabelled) have one entry a document."""
+
+    ids: np.ndarray
+    starts: np.ndarray
+    owners: np.ndarray
+    titled: np.ndarray
+    labels: dict
+
+    def __len__(self):
+        return len(self.titled)
+
+    def window(self, w):
+        return self.ids[self.starts[w] : self.starts[w + 1]]
+
+    def windows(self):
+        return [self.window(w) for w in range(len(self.owners))]
+
+    def save(self, path):
+        labels = {f"label_{name}": values for name, values in self.labels.items()}
+        np.savez(path, ids=self.ids, starts=self.starts, owners=self.owners, titled=self.titled, **labels)
+
+    @classmethod
+    def load(cls, path):
+        with np.load(path) as arrays:
+            labels = {key.removeprefix("label_"): arrays[key] for key in arrays.files if key.startswith("label_")}
+            return cls(arrays["ids"], arrays["starts"], arrays["owners"], arrays["titled"], labels)
+
+
+class Classifier(nn.Module):
+    """The encoder, the mean of its last hidden states over all tokens that are not padding, and a linear head a task."""
+
+    def __init__(self, config_path, tasks):
+        super().__init__()
+        config = BertConfig.from_json_file(config_path)
+        # One or two epochs do not overfit the encoder, and drawing dropout masks costs a tenth of a CPU step.
+        config.hidden_dropout_prob = config.attention_probs_dropout_prob = 0.0
+        config._attn_implementation = "sdpa"
+        self.encoder = BertModel(config, add_pooling_layer=False)
+        self.dropout = nn.Dropout(0.1)
+        self.heads = nn.ModuleDict({task: nn.Linear(config.hidden_size, len(LABELS[task])) for task in tasks})
+
+    def forward(self, ids, mask):
+        """Logits [batch, labels] a task for `ids` and 0/1 `mask`, both [batch, tokens]."""
+        hidden = self.encoder(ids, attention_mask=mask).last_hidden_state
+        weights = mask.unsqueeze(-1).to(hidden.dtype)
+        pooled = self.dropout((hidden * weights).sum(1) / weights.sum(1))
+        return {task: head(pooled) for task, head in self.heads.items()}
+
+
+def pad(windows, device="cpu"):
+    """Token ids and 0/1 mask, both [windows, longest], of a list of id arrays."""
+    longest = max(len(window) for window in windows)
+    ids = np.full((len(windows), longest), PAD, dtype=np.int64)
+    mask = np.zeros((len(windows), longest), dtype=np.int64)
+    for row, window in enumerate(windows):
+        ids[row, : len(window)] = window
+        mask[row, : len(window)] = 1
+    return torch.from_numpy(ids).to(device), torch.from_numpy(mask).to(device)
+
+
+@torch.inference_mode()
+def window_logits(model, windows, token_budget=4096):
+    """Logits [windows, labels] a task, as f32 arrays in the order given."""
+    model.eval()
+    device = next(model.parameters()).device
+    order = sorted(range(len(windows)), key=lambda w: len(windows[w]))
+    rows = {task: np.zeros((len(windows), head.out_features), np.float32) for task, head in model.heads.items()}
+    batch = []
+    for position, w in enumerate(order):
+        batch.append(w)
+        last = position + 1 == len(order)
+        if last or (len(batch) + 1) * len(windows[order[position + 1]]) > token_budget:
+            for task, logits in model(*pad([windows[b] for b in batch], device)).items():
+                rows[task][batch] = logits.float().cpu().numpy()
+            batch = []
+    return rows
+
+
+def document_logits(model, shard):
+    """Logits [documents, labels] a task: the mean over a document's windows, weighted by tokens, as the server does it."""
+    windows = shard.windows()
+    weights = np.array([len(window) for window in windows], np.float64)
+    totals = np.bincount(shard.owners, weights, minlength=len(shard))
+    result = {}
+    for task, rows in window_logits(model, windows).items():
+        sums = np.zeros((len(shard), rows.shape[1]))
+        np.add.at(sums, shard.owners, rows * weights[:, None])
+        result[task] = sums / totals[:, None]
+    return result

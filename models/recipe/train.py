@@ -1,0 +1,353 @@
+"""Fine-tunes the backbone in two stages and leaves `model.safetensors` (f32) in the work folder.
+
+Stage 1: newspaper sections and tweets, to settle the encoder and the sentiment head (its section head is dropped).
+Stage 2: news/train, both heads, in crops of many shapes, because serving reads headlines and whole articles alike.
+
+    python train.py            starts, or goes on from the last checkpoint
+"""
+
+import argparse
+import datetime
+import json
+import os
+import random
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from sklearn.metrics import f1_score
+from torch.nn import functional
+
+from common import DEFAULT_SHARED, DEFAULT_WORK, EOS, LABELS, Classifier, Shard, document_logits, pad, write_json
+
+SECOND_TOPIC_SHARE = 0.25  # of the target's mass, where the annotator named a second topic
+LABEL_SMOOTHING = 0.05
+CLASS_WEIGHT_POWER = 0.25  # weight of a topic = (1 / share) ** power, scaled to mean 1 over the rows
+AVERAGE_EVERY, AVERAGE_DECAY = 4, 0.98  # steps between updates of the averaged weights, and its decay an update
+
+
+def main():
+    arguments = parse_arguments()
+    torch.set_num_threads(arguments.threads)
+    torch.manual_seed(arguments.seed)
+    trainer = Trainer(arguments)
+    trainer.resume()
+    trainer.run()
+    trainer.finish()
+
+
+def parse_arguments():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shared", type=Path, default=DEFAULT_SHARED, help="folder with backbone/")
+    parser.add_argument("--work", type=Path, default=DEFAULT_WORK, help="folder that prepare.py filled")
+    parser.add_argument("--stage1-steps", type=int, default=200)
+    parser.add_argument("--epochs", type=float, default=2.0, help="passes over news/train in stage 2")
+    parser.add_argument("--batch", type=int, default=32, help="documents a step")
+    parser.add_argument("--lr", type=float, default=8e-5)
+    parser.add_argument("--head-lr", type=float, default=8e-4)
+    parser.add_argument("--seed", type=int, default=17)
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--precision", choices=["auto", "f32", "bf16"], default="auto", help="of the matrix products")
+    parser.add_argument("--checkpoint-every", type=int, default=50, help="steps")
+    parser.add_argument("--dev-checks", type=int, default=4, help="looks at part of the dev split during stage 2")
+    parser.add_argument("--dev-rows", type=int, default=500, help="rows of such a look")
+    return parser.parse_args()
+
+
+class Trainer:
+    """One run: model, optimiser, averaged weights and the position in the plan of batches."""
+
+    def __init__(self, arguments):
+        self.arguments, self.work = arguments, arguments.work
+        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.bf16 = arguments.precision == "bf16" or (arguments.precision == "auto" and has_bf16(self.device))
+        self.model = Classifier(arguments.shared / "backbone/config.json", LABELS)
+        backbone = load_file(arguments.shared / "backbone/model.safetensors")
+        self.model.encoder.load_state_dict({name: value.float() for name, value in backbone.items()}, strict=False)
+        self.model.to(self.device)
+        self.parameters = list(self.model.parameters())
+        self.optimizer = torch.optim.AdamW(self.parameter_groups(), weight_decay=0.01, fused=True)
+        self.average = None  # starts with stage 2
+        self.shards = {name: Shard.load(self.work / f"{name}.npz") for name in ("train", "dev", "sections", "tweets")}
+        self.plans = {1: plan_stage1(self.shards, arguments), 2: plan_stage2(self.shards["train"], arguments)}
+        self.topic_weights = class_weights(self.shards["train"].labels["topic"], len(LABELS["topic"])).to(self.device)
+        self.stage, self.step = 1, 0
+
+    def parameter_groups(self):
+        """Biases and layer norms do not decay; the heads, which start from nothing, learn faster."""
+        groups = {}
+        for name, parameter in self.model.named_parameters():
+            groups.setdefault((name.startswith("heads."), parameter.ndim > 1), []).append(parameter)
+        for (head, decays), parameters in groups.items():
+            peak = self.arguments.head_lr if head else self.arguments.lr
+            yield {"params": parameters, "peak": peak} | ({} if decays else {"weight_decay": 0.0})
+
+    def run(self):
+        for stage in (1, 2):
+            plan = self.plans[stage]
+            if self.stage > stage or not plan:
+                continue
+            if self.stage < stage:
+                self.stage, self.step = stage, 0
+                self.optimizer.state.clear()
+            checks = dev_steps(len(plan), self.arguments.dev_checks) if stage == 2 else set()
+            started, first = time.monotonic(), self.step
+            while self.step < len(plan):
+                batch = plan[self.step]
+                losses = self.train_batch(batch)
+                self.step += 1
+                if self.step % 10 == 0 or self.step == len(plan):
+                    self.report(plan, losses, time.monotonic() - started, first)
+                if self.step in checks:
+                    score = dev_score(self.model, self.shards["dev"], self.arguments.dev_rows)
+                    log(f"stage {stage} step {self.step}: dev ({self.arguments.dev_rows} rows) {text(score)}")
+                if self.step % self.arguments.checkpoint_every == 0 or self.step == len(plan):
+                    self.save()
+
+    def train_batch(self, batch):
+        self.model.train()
+        # Seeded by position, so that a run that goes on from a checkpoint draws the dropout of an unbroken one.
+        torch.manual_seed(self.arguments.seed * 1_000_003 + self.stage * 100_003 + self.step)
+        self.set_learning_rate(schedule(self.step, len(self.plans[self.stage])))
+        ids, mask = pad([self.window(item) for item in batch], self.device)
+        with torch.autocast(self.device, torch.bfloat16, enabled=self.bf16):
+            logits = self.model(ids, mask)
+        losses = self.losses(batch, logits)
+        sum(losses.values()).backward()
+        torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        if self.stage == 2:
+            self.update_average()
+        return {task: loss.item() for task, loss in losses.items()}
+
+    def window(self, item):
+        source, document, crop = item
+        window = self.shards[source].window(document)
+        return crop.apply(window, bool(self.shards[source].titled[document]))
+
+    def losses(self, batch, logits):
+        """A loss for each task that has a label in the batch, over the rows that have it."""
+        losses = {}
+        for task, rows in logits.items():
+            classes = self.labels(batch, task)
+            known = classes >= 0
+            if not known.any():
+                continue
+            targets = functional.one_hot(classes[known], rows.shape[1]).float()
+            row_loss_weight = torch.ones(len(targets), device=self.device)
+            if task == "topic":
+                second = self.labels(batch, "topic2")[known]
+                mixed = ((second >= 0) & (second != classes[known])).float().unsqueeze(1) * SECOND_TOPIC_SHARE
+                targets = (1 - mixed) * targets + mixed * functional.one_hot(second.clamp(min=0), rows.shape[1])
+                row_loss_weight = self.topic_weights[classes[known]]
+            targets = (1 - LABEL_SMOOTHING) * targets + LABEL_SMOOTHING / rows.shape[1]
+            row_losses = -(targets * rows[known].float().log_softmax(1)).sum(1)
+            losses[task] = (row_losses * row_loss_weight).mean()
+        return losses
+
+    def labels(self, batch, field):
+        return torch.tensor([int(self.shards[s].labels[field][document]) for s, document, _ in batch], device=self.device)
+
+    def set_learning_rate(self, factor):
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["peak"] * factor
+
+    @torch.no_grad()
+    def update_average(self):
+        if self.average is None:
+            self.average = [parameter.detach().clone() for parameter in self.parameters]
+        elif self.step % AVERAGE_EVERY == 0:
+            torch._foreach_lerp_(self.average, self.parameters, 1 - AVERAGE_DECAY)
+
+    def report(self, plan, losses, seconds, first):
+        """A line of progress; the time left goes by the pace since this stage began or went on."""
+        pace = seconds / (self.step - first)
+        left = pace * (len(plan) - self.step)
+        end = (datetime.datetime.now() + datetime.timedelta(seconds=left)).strftime("%H:%M")
+        shown = " ".join(f"{task} {loss:.3f}" for task, loss in losses.items())
+        log(
+            f"stage {self.stage} step {self.step}/{len(plan)}: loss {shown} | {pace:.2f} s a step, "
+            f"{left / 60:.0f} min left in this stage, until {end}"
+        )
+
+    def settings(self):
+        names = ("stage1_steps", "epochs", "batch", "lr", "head_lr", "seed")
+        return {name: getattr(self.arguments, name) for name in names}
+
+    def save(self):
+        """Replaces the checkpoint in one rename, so that an interruption at any moment leaves a whole one."""
+        state = {
+            "settings": self.settings(),
+            "stage": self.stage,
+            "step": self.step,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "average": self.average,
+        }
+        path = self.work / "checkpoint.pt"
+        torch.save(state, path.with_suffix(".tmp"))
+        path.with_suffix(".tmp").replace(path)
+
+    def resume(self):
+        path = self.work / "checkpoint.pt"
+        if not path.exists():
+            precision = "bf16 autocast" if self.bf16 else "f32"
+            steps = {stage: len(plan) for stage, plan in self.plans.items()}
+            log(f"start on {self.device}, {precision}, {self.arguments.threads} threads, steps by stage {steps}")
+            return
+        state = torch.load(path, map_location=self.device, weights_only=True)
+        if state["settings"] != self.settings():
+            raise SystemExit(f"{path} is of another run ({state['settings']}, now {self.settings()}): move it away")
+        self.stage, self.step = state["stage"], state["step"]
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.average = state["average"]
+        log(f"goes on from stage {self.stage} step {self.step}")
+
+    def finish(self):
+        """Ships the last or the averaged weights, whichever is better on the whole dev split."""
+        candidates = {"last": [parameter.detach().clone() for parameter in self.parameters]}
+        if self.average is not None:
+            candidates["average"] = self.average
+        scores = {}
+        for name, weights in candidates.items():
+            self.load_weights(weights)
+            scores[name] = dev_score(self.model, self.shards["dev"])
+            log(f"{name} weights: dev {text(scores[name])}")
+        chosen = max(scores, key=lambda name: scores[name]["mean"])
+        self.load_weights(candidates[chosen])
+        tensors = {
+            name.removeprefix("encoder.") if name.startswith("encoder.") else name: value.cpu().contiguous()
+            for name, value in self.model.state_dict().items()
+            if not name.startswith("heads.section.")
+        }
+        save_file(tensors, self.work / "model.safetensors", metadata={"format": "pt"})
+        write_json(self.work / "training.json", {**self.settings(), "chosen": chosen, "dev": scores})
+        log(f"done: {chosen} weights in {self.work / 'model.safetensors'}")
+
+    @torch.no_grad()
+    def load_weights(self, weights):
+        for parameter, value in zip(self.parameters, weights, strict=True):
+            parameter.copy_(value)
+
+
+class Crop:
+    """Which part of a document one step reads: with or without its title, text tokens from `start`, `tokens` in all."""
+
+    def __init__(self, tokens, start=0, title=True):
+        self.tokens, self.start, self.title = tokens, start, title
+
+    def apply(self, window, titled):
+        """`window` is `<s> title </s> text </s>`, or `<s> text </s>` where not `titled`."""
+        text_at = int(np.flatnonzero(window == EOS)[0]) + 1 if titled else 1
+        prefix = window[:text_at] if self.title else window[:1]
+        body = window[text_at:-1]
+        start = self.start if self.start + 32 < len(body) else 0
+        body = body[start : start + max(self.tokens - len(prefix) - 1, 1)]
+        return np.concatenate([prefix, body, window[-1:]])
+
+    def length(self, window_length):
+        return min(self.tokens, window_length - self.start)
+
+
+def draw_crop(random_state, titled):
+    """Mostly what the annotator read (title and lead); else longer, without a title, or from the body under its title."""
+    kind = random_state.random()
+    if kind < 0.75:
+        return Crop(random_state.randint(72, 120))
+    if kind < 0.85:
+        return Crop(random_state.randint(120, 320))
+    if kind < 0.95 or not titled:
+        return Crop(random_state.randint(70, 110), title=False)
+    return Crop(random_state.randint(80, 160), start=random_state.randint(40, 200))
+
+
+def plan_stage2(shard, arguments):
+    """Batches of (source, document, crop): a new order and new crops each epoch, the last epoch cut to size."""
+    batches, steps = [], round(arguments.epochs * len(shard) / arguments.batch)
+    epoch = 0
+    while len(batches) < steps:
+        random_state = random.Random(f"{arguments.seed}:stage2:{epoch}")
+        items = [("train", n, draw_crop(random_state, bool(shard.titled[n]))) for n in range(len(shard))]
+        random_state.shuffle(items)
+        lengths = np.diff(shard.starts)
+        batches += bucketed(items, lambda item: item[2].length(lengths[item[1]]), arguments.batch, random_state)
+        epoch += 1
+    return batches[:steps]
+
+
+def plan_stage1(shards, arguments):
+    """Batches of half sections, half tweets, cut short: this stage settles the encoder, it need not be subtle."""
+    half = arguments.batch // 2
+    random_state = random.Random(f"{arguments.seed}:stage1")
+    orders = {name: random_state.sample(range(len(shards[name])), len(shards[name])) for name in ("sections", "tweets")}
+    steps = min([arguments.stage1_steps] + [len(order) // half for order in orders.values()])
+    batches = []
+    for at in range(0, steps * half, half):
+        batches.append([(name, n, Crop(64)) for name, order in orders.items() for n in order[at : at + half]])
+    return batches
+
+
+def bucketed(items, length, batch, random_state, chunk=64):
+    """Whole batches of items of like length: each chunk of `chunk` batches is sorted, then its batches shuffled."""
+    batches = []
+    for at in range(0, len(items), batch * chunk):
+        part = sorted(items[at : at + batch * chunk], key=length)
+        cut = [part[n : n + batch] for n in range(0, len(part) - batch + 1, batch)]
+        random_state.shuffle(cut)
+        batches += cut
+    return batches
+
+
+def class_weights(classes, count):
+    sizes = np.maximum(np.bincount(classes[classes >= 0], minlength=count), 1)
+    weights = (sizes.sum() / sizes) ** CLASS_WEIGHT_POWER
+    return torch.tensor(weights / np.average(weights, weights=sizes), dtype=torch.float32)
+
+
+def schedule(step, steps):
+    """Linear warm-up over 6 % of the steps, then linear decay to zero."""
+    warm_up = max(round(0.06 * steps), 1)
+    return min((step + 1) / warm_up, (steps - step) / max(steps - warm_up, 1))
+
+
+def dev_steps(steps, checks):
+    """Evenly spread, the end left out: finish() reads the whole dev split there."""
+    return {round(steps * n / (checks + 1)) for n in range(1, checks + 1)}
+
+
+def dev_score(model, shard, rows=None):
+    """Accuracy and macro-F1 of both tasks, and the mean of the figures that a choice goes by."""
+    if rows:
+        shard = Shard(shard.ids, shard.starts[: rows + 1], shard.owners[:rows], shard.titled[:rows], shard.labels)
+    logits = document_logits(model, shard)
+    score = {}
+    for task in ("topic", "sentiment"):
+        truth, predicted = shard.labels[task][: len(shard)], logits[task].argmax(1)
+        score[f"{task}_accuracy"] = float((truth == predicted).mean())
+        score[f"{task}_macro_f1"] = float(f1_score(truth, predicted, average="macro", zero_division=0))
+    score["mean"] = (score["topic_accuracy"] + score["topic_macro_f1"] + 2 * score["sentiment_macro_f1"]) / 4
+    return score
+
+
+def has_bf16(device):
+    """Whether bf16 products are native: on CPUs without the instructions they are several times slower than f32."""
+    if device == "cuda":
+        return torch.cuda.is_bf16_supported()
+    flags = Path("/proc/cpuinfo")
+    return flags.exists() and "avx512_bf16" in flags.read_text()
+
+
+def text(score):
+    return json.dumps({name: round(value, 4) for name, value in score.items()})
+
+
+def log(message):
+    print(f"{datetime.datetime.now():%H:%M:%S} {message}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
