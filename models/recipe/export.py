@@ -36,6 +36,7 @@ def main():
     tensors = {name: to_half(name, value) for name, value in load_file(work / "model.safetensors").items()}
     save_file(tensors, out / "model.safetensors", metadata={"format": "pt"})
     (out / "README.md").write_text(model_card(evaluation), encoding="utf-8")
+    (out / "model.safetensors").chmod(0o644)  # safetensors leaves it to its owner alone
     megabytes = (out / "model.safetensors").stat().st_size / 1e6
     print(f"{out}: {len(tensors)} tensors, {megabytes:.1f} MB of weights")
 
