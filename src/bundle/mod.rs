@@ -172,6 +172,17 @@ impl Bundle {
 }
 
 impl TextConfig {
+    /// Only how text is read for the bundle at `path`: its weights need not be there.
+    ///
+    /// # Errors
+    /// As [`Bundle::load`].
+    pub fn load(path: &Path) -> Result<(Self, Tokenizer), BundleError> {
+        let encoder = ConfigFile::read(path)?.encoder(path)?;
+        let tokenizer = Tokenizer::load(path)?;
+        let (text, _) = Manifest::read(path)?.validate(path, &encoder, &tokenizer)?;
+        Ok((text, tokenizer))
+    }
+
     /// Special tokens in a window that has a title.
     pub fn special_tokens(&self, tokenizer: &Tokenizer) -> usize {
         let separator = if self.title_separator { tokenizer.suffix().len() } else { 0 };

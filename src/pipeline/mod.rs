@@ -1,1 +1,35 @@
-//! pipeline
+//! The way of one document: limits checked, text normalised and tokenised, cut
+//! into windows, run through the engine, aggregated, calibrated, answered.
+//!
+//! The server, the command line and tests all classify through [`Classifier`].
+
+mod classifier;
+mod decision;
+mod evidence;
+mod models;
+mod reader;
+mod types;
+
+pub use classifier::{Classifier, LoadError, ModelInfo};
+pub use models::{Models, ModelsError};
+pub use types::{
+    Classification, ClassifyError, Document, DocumentLimits, Evidence, LabelScore, LongText,
+    Options, TaskResult, TextToken, Timing, Tokenization, Usage,
+};
+
+use crate::bundle::{TextConfig, Tokenizer};
+
+/// The token windows in which a model reads `document`, special tokens included.
+///
+/// # Errors
+/// If the document is empty or over a limit.
+pub fn token_windows(
+    document: &Document,
+    config: &TextConfig,
+    tokenizer: &Tokenizer,
+    long_text: LongText,
+    limits: &DocumentLimits,
+) -> Result<Vec<Vec<u32>>, ClassifyError> {
+    let reading = reader::Reading::new(document, config, tokenizer, limits)?;
+    Ok(reading.windows(config, tokenizer, long_text, limits)?.sequences)
+}

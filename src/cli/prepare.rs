@@ -1,0 +1,103 @@
+//! `tasnif prepare`: documents in, the windows that the model would read out.
+//!
+//! The training recipe pipes its rows through this, so that training and serving
+//! read the same tokens. It needs no weights.
+
+use std::io::{BufRead, Write};
+use std::path::PathBuf;
+
+use anyhow::Context;
+use clap::Args;
+use serde::{Deserialize, Serialize};
+
+use crate::bundle::{TextConfig, Tokenizer};
+use crate::pipeline::{Document, DocumentLimits, LongText, token_windows};
+
+/// Turn documents into the token windows that a model reads
+///
+/// Reads JSON Lines with `title` (optional) and `text` from standard input, and
+/// writes `{"id", "windows": [[token ids]]}`, or `{"id", "error"}`, a line each,
+/// in the same order. The other fields are ignored.
+#[derive(Debug, Args)]
+pub struct PrepareArgs {
+    /// A model directory; its weights need not be there
+    #[arg(long, value_name = "PATH")]
+    model: PathBuf,
+    /// Read only the first window, of at most this many tokens
+    #[arg(long, value_name = "TOKENS", conflicts_with_all = ["window", "stride"])]
+    head: Option<usize>,
+    /// Tokens of a window, instead of the model's
+    #[arg(long, value_name = "TOKENS")]
+    window: Option<usize>,
+    /// Tokens by which each window starts after the one before, instead of the model's
+    #[arg(long, value_name = "TOKENS")]
+    stride: Option<usize>,
+}
+
+#[derive(Deserialize)]
+struct Row {
+    #[serde(default)]
+    id: serde_json::Value,
+    #[serde(default)]
+    title: Option<String>,
+    text: String,
+}
+
+#[derive(Serialize)]
+struct Prepared {
+    id: serde_json::Value,
+    #[serde(flatten)]
+    outcome: Outcome,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Outcome {
+    Windows(Vec<Vec<u32>>),
+    Error(String),
+}
+
+/// Runs the filter from `input` to `output`.
+///
+/// # Errors
+/// If the model cannot be loaded, or a stream fails.
+pub fn run(args: &PrepareArgs, input: impl BufRead, output: impl Write) -> anyhow::Result<()> {
+    let (mut config, tokenizer) = TextConfig::load(&args.model)?;
+    let long_text = if args.head.is_some() { LongText::Head } else { LongText::Windows };
+    config.window = args.head.or(args.window).unwrap_or(config.window);
+    config.stride = args.stride.unwrap_or(config.stride);
+    anyhow::ensure!(
+        config.smallest_capacity(&tokenizer) > 0,
+        "a window of {} tokens has no room for text beside a title of {} tokens; use a larger one",
+        config.window,
+        config.max_title_tokens
+    );
+    let mut output = std::io::BufWriter::new(output);
+    for line in input.lines() {
+        let line = line.context("standard input cannot be read")?;
+        let prepared = prepare(&line, &config, &tokenizer, long_text);
+        serde_json::to_writer(&mut output, &prepared).context("cannot write the result")?;
+        output.write_all(b"\n").context("cannot write the result")?;
+    }
+    output.flush().context("cannot write the result")
+}
+
+fn prepare(line: &str, config: &TextConfig, tokenizer: &Tokenizer, long: LongText) -> Prepared {
+    let row: Row = match serde_json::from_str(line) {
+        Ok(row) => row,
+        Err(error) => {
+            return Prepared {
+                id: serde_json::Value::Null,
+                outcome: Outcome::Error(error.to_string()),
+            };
+        }
+    };
+    let document =
+        Document { id: String::new(), title: row.title.unwrap_or_default(), text: row.text };
+    let limits = DocumentLimits::default();
+    let outcome = match token_windows(&document, config, tokenizer, long, &limits) {
+        Ok(windows) => Outcome::Windows(windows),
+        Err(error) => Outcome::Error(error.to_string()),
+    };
+    Prepared { id: row.id, outcome }
+}

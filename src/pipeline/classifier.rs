@@ -1,0 +1,332 @@
+//! One loaded model and the way of a document through it.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+
+use super::decision::{self, TaskLogits};
+use super::evidence;
+use super::reader::{Reading, Windows};
+use super::types::{
+    Classification, ClassifyError, Document, DocumentLimits, LongText, Options, TaskResult,
+    TextToken, Timing, Tokenization, Usage,
+};
+use crate::bundle::{Bundle, BundleError, Task, TextConfig, Tokenizer};
+use crate::engine::{
+    Admission, DrainReport, Engine, EngineConfig, EngineError, EngineStats, Job, Lane, Output,
+    StartError,
+};
+use crate::nn::{self, Encoder, NnError};
+
+/// Why a model could not be made ready to serve.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LoadError {
+    /// The model directory is not usable.
+    #[error(transparent)]
+    Bundle(#[from] BundleError),
+    /// The encoder could not be built.
+    #[error(transparent)]
+    Encoder(#[from] NnError),
+    /// The engine did not start.
+    #[error(transparent)]
+    Engine(#[from] StartError),
+}
+
+/// What a loaded model is.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ModelInfo {
+    /// The name that requests call it by.
+    pub name: String,
+    /// The bundle's revision.
+    pub revision: String,
+    /// SHA-256 of the weights, in hexadecimal.
+    pub digest: String,
+    /// `bert`, `roberta` or `xlm-roberta`.
+    pub architecture: String,
+    /// Effective precision: `f32`.
+    pub precision: String,
+    /// Effective device: `cpu`.
+    pub device: String,
+    /// Tokens of a window, special ones included.
+    pub max_window_tokens: usize,
+    /// What it answers.
+    pub tasks: Vec<Task>,
+    /// What works less well than it could, for people to read.
+    pub warnings: Vec<String>,
+}
+
+/// A loaded model: it reads documents, and its engine runs them.
+pub struct Classifier {
+    info: ModelInfo,
+    reader: Arc<Reader>,
+    engine: Engine,
+}
+
+/// What is needed to cut documents into windows.
+struct Reader {
+    config: TextConfig,
+    tokenizer: Tokenizer,
+    limits: DocumentLimits,
+    /// Normalising and tokenising takes a core, so no more of it runs at a time.
+    cores: Semaphore,
+}
+
+impl Classifier {
+    /// Loads the model directory at `path` under `name`, or its own name, and starts
+    /// its engine.
+    ///
+    /// # Errors
+    /// [`LoadError`], naming the file and key, or the setting, at fault.
+    pub fn load(
+        path: &Path,
+        name: Option<&str>,
+        engine: EngineConfig,
+        limits: DocumentLimits,
+    ) -> Result<Self, LoadError> {
+        let bundle = Bundle::load(path)?;
+        let encoder = nn::load(&bundle)?;
+        Self::new(bundle, name, Arc::new(encoder), engine, limits)
+    }
+
+    /// Starts an engine on `encoder`, whose rows are the logits of the tasks of
+    /// `bundle`, one after the other.
+    ///
+    /// # Errors
+    /// If a setting of the engine is out of range.
+    pub fn new(
+        bundle: Bundle,
+        name: Option<&str>,
+        encoder: Arc<dyn Encoder>,
+        engine: EngineConfig,
+        limits: DocumentLimits,
+    ) -> Result<Self, LoadError> {
+        let info = ModelInfo {
+            name: name.map_or(bundle.name, str::to_owned),
+            revision: bundle.revision,
+            digest: bundle.digest,
+            architecture: bundle.config.architecture.to_string(),
+            precision: "f32".to_owned(),
+            device: "cpu".to_owned(),
+            max_window_tokens: bundle.text.window,
+            tasks: bundle.tasks,
+            warnings: bundle.warnings,
+        };
+        let reader = Reader {
+            config: bundle.text,
+            tokenizer: bundle.tokenizer,
+            limits,
+            cores: Semaphore::new(nn::default_threads()),
+        };
+        Ok(Self { info, reader: Arc::new(reader), engine: Engine::start(encoder, engine)? })
+    }
+
+    /// What the model is.
+    pub fn info(&self) -> &ModelInfo {
+        &self.info
+    }
+
+    /// The engine's counters.
+    pub fn stats(&self) -> EngineStats {
+        self.engine.stats()
+    }
+
+    /// Classifies `document`. Dropping the future cancels what has not run.
+    ///
+    /// # Errors
+    /// [`ClassifyError`]: a fault of the document or the options, or the engine's.
+    pub async fn classify(
+        &self,
+        document: &Document,
+        options: &Options,
+        admission: Admission,
+        deadline: Option<Instant>,
+    ) -> Result<Classification, ClassifyError> {
+        let started = Instant::now();
+        let tasks = self.select(options)?;
+        if deadline.is_some_and(|deadline| deadline <= started) {
+            return Err(EngineError::DeadlineExceeded.into());
+        }
+        let windows = self.read(document.clone(), options.long_text).await?;
+        let tokenize = started.elapsed();
+
+        let lengths: Vec<usize> = windows.sequences.iter().map(Vec::len).collect();
+        let usage = Usage {
+            tokens: lengths.iter().sum(),
+            windows: lengths.len(),
+            truncated: windows.truncated,
+        };
+        let job = Job { sequences: windows.sequences, lane: options.lane, admission, deadline };
+        let Output { rows, timing } = self.engine.submit(job).await?;
+        let logits = decision::aggregate(rows.iter(), &lengths, &self.info.tasks);
+
+        let chosen = tasks.iter().filter_map(|&index| {
+            Some((self.info.tasks.get(index)?, logits.get(index)?))
+        });
+        let mut results: Vec<TaskResult> = chosen
+            .map(|(task, logits)| decision::decide(task, logits, options))
+            .collect();
+        if options.evidence > 0 {
+            let run = evidence::Run { classifier: self, document, options, deadline };
+            run.explain(&tasks, &mut results).await?;
+        }
+        Ok(Classification {
+            id: document.id.clone(),
+            model: self.info.name.clone(),
+            tasks: results,
+            usage,
+            timing: Timing {
+                tokenize,
+                queue: timing.queue,
+                inference: timing.inference,
+                total: started.elapsed(),
+                batch_tokens: timing.batch_tokens,
+            },
+        })
+    }
+
+    /// The tokens of `document`'s text and the windows it takes, without inference.
+    ///
+    /// # Errors
+    /// As [`classify`](Self::classify), the engine's aside.
+    pub async fn tokenize(&self, document: &Document) -> Result<Tokenization, ClassifyError> {
+        let document = document.clone();
+        self.on_a_core(move |reader| {
+            let reading = reader.read(&document)?;
+            let tokens = reading.text_tokens().map(|(id, range)| TextToken {
+                id,
+                text: reader.tokenizer.token(id).unwrap_or_default(),
+                start: range.start,
+                end: range.end,
+            });
+            let windows = reader.windows(&reading, LongText::Windows)?.sequences.len();
+            Ok(Tokenization { tokens: tokens.collect(), windows })
+        })
+        .await
+    }
+
+    /// Runs one window of full length, so that the first caller finds memory and
+    /// caches in place, and a model that gives nonsense is found before it serves.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub async fn warm_up(&self) -> Result<(), ClassifyError> {
+        let tokenizer = &self.reader.tokenizer;
+        let mut sequence = tokenizer.prefix().to_vec();
+        let special = sequence.len() + tokenizer.suffix().len();
+        let filler = tokenizer.suffix().first().copied().unwrap_or_default();
+        let text = self.info.max_window_tokens.saturating_sub(special);
+        sequence.extend(std::iter::repeat_n(filler, text));
+        sequence.extend_from_slice(tokenizer.suffix());
+        let sequences = vec![sequence];
+        let (lane, admission, deadline) = (Lane::Interactive, Admission::Wait, None);
+        self.engine.submit(Job { sequences, lane, admission, deadline }).await?;
+        Ok(())
+    }
+
+    /// Takes no more documents and waits until those accepted are answered, at most
+    /// `timeout`.
+    pub async fn drain(&self, timeout: Duration) -> DrainReport {
+        self.engine.drain(timeout).await
+    }
+
+    /// Checks `options` and returns the indices of the tasks to report.
+    fn select(&self, options: &Options) -> Result<Vec<usize>, ClassifyError> {
+        if !(0.0..=1.0).contains(&options.min_score) {
+            return Err(ClassifyError::InvalidOption {
+                field: "options.min_score",
+                value: options.min_score.to_string(),
+                expected: "between 0 and 1",
+            });
+        }
+        let tasks = &self.info.tasks;
+        if options.tasks.is_empty() {
+            return Ok((0..tasks.len()).collect());
+        }
+        let mut selected = Vec::with_capacity(tasks.len());
+        for name in &options.tasks {
+            let Some(index) = tasks.iter().position(|task| task.name == *name) else {
+                return Err(ClassifyError::UnknownTask {
+                    task: name.clone(),
+                    model: self.info.name.clone(),
+                    known: tasks.iter().map(|task| task.name.clone()).collect(),
+                });
+            };
+            // Asking twice is answered once, so that a request cannot grow its answer.
+            if !selected.contains(&index) {
+                selected.push(index);
+            }
+        }
+        Ok(selected)
+    }
+
+    /// The windows of `document`.
+    pub(super) async fn read(
+        &self,
+        document: Document,
+        long_text: LongText,
+    ) -> Result<Windows, ClassifyError> {
+        self.on_a_core(move |reader| {
+            let reading = reader.read(&document)?;
+            reader.windows(&reading, long_text)
+        })
+        .await
+    }
+
+    /// The logits of every task for each document, given as its windows, in one job.
+    pub(super) async fn logits(
+        &self,
+        documents: Vec<Windows>,
+        lane: Lane,
+        deadline: Option<Instant>,
+    ) -> Result<Vec<Vec<TaskLogits>>, ClassifyError> {
+        let lengths: Vec<Vec<usize>> = documents
+            .iter()
+            .map(|windows| windows.sequences.iter().map(Vec::len).collect())
+            .collect();
+        let sequences = documents.into_iter().flat_map(|windows| windows.sequences).collect();
+        let job = Job { sequences, lane, admission: Admission::Wait, deadline };
+        let rows = self.engine.submit(job).await?.rows;
+        let mut rows = rows.iter();
+        let aggregate = |lengths: &Vec<usize>| {
+            decision::aggregate(rows.by_ref().take(lengths.len()), lengths, &self.info.tasks)
+        };
+        Ok(lengths.iter().map(aggregate).collect())
+    }
+
+    /// The tasks that the model answers.
+    pub(super) fn tasks(&self) -> &[Task] {
+        &self.info.tasks
+    }
+
+    /// Sentences tried for evidence, at most.
+    pub(super) fn max_evidence_sentences(&self) -> usize {
+        self.reader.limits.max_evidence_sentences
+    }
+
+    /// Runs `work`, which takes a core for a while, beside the runtime's threads.
+    async fn on_a_core<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Reader) -> Result<T, ClassifyError> + Send + 'static,
+    ) -> Result<T, ClassifyError> {
+        let reader = Arc::clone(&self.reader);
+        // The semaphore is never closed.
+        let permit = self.reader.cores.acquire().await;
+        let done = tokio::task::spawn_blocking(move || work(&reader)).await;
+        drop(permit);
+        done.unwrap_or_else(|error| Err(ClassifyError::Tokenizer(error.to_string())))
+    }
+}
+
+impl Reader {
+    fn read(&self, document: &Document) -> Result<Reading, ClassifyError> {
+        Reading::new(document, &self.config, &self.tokenizer, &self.limits)
+    }
+
+    fn windows(&self, reading: &Reading, long_text: LongText) -> Result<Windows, ClassifyError> {
+        reading.windows(&self.config, &self.tokenizer, long_text, &self.limits)
+    }
+}
