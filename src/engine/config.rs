@@ -1,0 +1,102 @@
+//! Settings of the engine.
+
+use std::time::Duration;
+
+use super::error::StartError;
+use super::job::Lane;
+
+/// Longest time that a free worker may be told to wait for a fuller batch.
+const MAX_LINGER: Duration = Duration::from_secs(10);
+
+/// Settings of an [`Engine`](super::Engine).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EngineConfig {
+    /// Tokens in a batch, at most. A sequence that is longer by itself runs alone.
+    pub max_batch_tokens: usize,
+    /// Tokens queued, at most: over them jobs are refused or wait. Bulk jobs may
+    /// hold three quarters of it, so that interactive ones always find room.
+    pub max_queued_tokens: usize,
+    /// Batches that run at the same time, each on a thread of its own.
+    pub workers: usize,
+    /// Batches in which interactive work goes first while bulk work is queued, at
+    /// most, before a batch in which bulk goes first.
+    pub max_interactive_run: usize,
+    /// How long a free worker waits for a batch to fill, from the admission of the
+    /// oldest job; zero: it takes what is there.
+    pub linger: Duration,
+}
+
+impl Default for EngineConfig {
+    fn default() -> Self {
+        Self {
+            max_batch_tokens: 4_096,
+            max_queued_tokens: 262_144,
+            workers: 1,
+            max_interactive_run: 4,
+            linger: Duration::ZERO,
+        }
+    }
+}
+
+impl EngineConfig {
+    /// Tokens that `lane` may have queued, at most.
+    pub(super) fn lane_limit(&self, lane: Lane) -> usize {
+        match lane {
+            Lane::Interactive => self.max_queued_tokens,
+            Lane::Bulk => self.max_queued_tokens - self.max_queued_tokens / 4,
+        }
+    }
+
+    /// # Errors
+    /// If a field is outside its range.
+    pub(super) fn validate(&self) -> Result<(), StartError> {
+        let counts = [
+            ("max_batch_tokens", self.max_batch_tokens),
+            ("max_queued_tokens", self.max_queued_tokens),
+            ("workers", self.workers),
+            ("max_interactive_run", self.max_interactive_run),
+        ];
+        for (field, value) in counts {
+            if value == 0 {
+                let (value, expected) = (value.to_string(), "at least 1");
+                return Err(StartError::InvalidConfig { field, value, expected });
+            }
+        }
+        if self.linger > MAX_LINGER {
+            let value = format!("{:?}", self.linger);
+            let expected = "at most 10 seconds";
+            return Err(StartError::InvalidConfig { field: "linger", value, expected });
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_setting_out_of_range_is_named() {
+        let good = EngineConfig::default();
+        assert!(good.validate().is_ok());
+        let bad = [
+            ("max_batch_tokens", EngineConfig { max_batch_tokens: 0, ..good }),
+            ("max_queued_tokens", EngineConfig { max_queued_tokens: 0, ..good }),
+            ("workers", EngineConfig { workers: 0, ..good }),
+            ("max_interactive_run", EngineConfig { max_interactive_run: 0, ..good }),
+            ("linger", EngineConfig { linger: Duration::from_secs(11), ..good }),
+        ];
+        for (field, config) in bad {
+            let message = config.validate().unwrap_err().to_string();
+            assert!(message.contains(field), "{message}");
+        }
+    }
+
+    #[test]
+    fn the_bulk_lane_holds_three_quarters_and_at_least_one_token() {
+        let of = |max_queued_tokens| EngineConfig { max_queued_tokens, ..Default::default() };
+        assert_eq!(of(400).lane_limit(Lane::Bulk), 300);
+        assert_eq!(of(400).lane_limit(Lane::Interactive), 400);
+        assert_eq!(of(1).lane_limit(Lane::Bulk), 1);
+    }
+}

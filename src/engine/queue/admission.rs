@@ -1,0 +1,114 @@
+//! Who gets into the queue.
+//!
+//! The queue holds `max_queued_tokens`, of which bulk jobs may hold three quarters,
+//! so that a flood of them never shuts interactive jobs out. Within a lane nobody
+//! overtakes: while a job waits for room, later ones of its lane wait or are refused.
+//!
+//! Between the lanes, the job at the head of a lane's line claims its tokens: later
+//! jobs of the *other* lane must leave that much room. So a stream of small jobs
+//! cannot keep a large one waiting for ever. A job that waits for its own lane to
+//! shrink claims nothing, since the other lane is not what holds it up; so bulk jobs
+//! with their claim never hold more than their three quarters, and an interactive
+//! job within the last quarter is never refused on account of bulk. Of two claims
+//! the older counts, so they cannot block each other.
+
+use tokio::time::Instant;
+
+use super::entry::Entry;
+use super::{JobId, Queue, Reply};
+use crate::engine::error::EngineError;
+use crate::engine::job::{Admission, Job, Lane};
+
+impl Queue {
+    /// Puts a job in its lane, or in the line before it.
+    pub(super) fn admit(
+        &mut self,
+        job: Job,
+        reply: Reply,
+        now: Instant,
+    ) -> Result<JobId, EngineError> {
+        let tokens = job.sequences.iter().map(Vec::len).sum();
+        let limit = self.config.lane_limit(job.lane);
+        if tokens > limit {
+            return Err(EngineError::TooLarge { tokens, limit });
+        }
+        let id = JobId(self.next_id);
+        let enters =
+            self.lanes.get(job.lane).waiting.is_empty() && self.has_room(id, job.lane, tokens);
+        if !enters && job.admission == Admission::Reject {
+            return Err(self.overloaded(id, job.lane, tokens));
+        }
+        self.next_id += 1;
+        let lane = self.lanes.get_mut(job.lane);
+        if enters {
+            lane.queued.insert(id);
+            lane.queued_tokens += tokens;
+            lane.queued_sequences += job.sequences.len();
+        } else {
+            lane.waiting.insert(id);
+            lane.waiting_tokens += tokens;
+        }
+        self.deadlines.extend(job.deadline.map(|deadline| (deadline, id)));
+        self.jobs.insert(id, Entry::new(job, tokens, reply, now));
+        Ok(id)
+    }
+
+    /// Moves jobs from the heads of the lines into their lanes while there is room.
+    pub(super) fn admit_waiting(&mut self, now: Instant) {
+        // A head that moves on may end a claim on the other lane, so look at both again.
+        while self.admit_head(Lane::Interactive, now) || self.admit_head(Lane::Bulk, now) {}
+    }
+
+    fn admit_head(&mut self, lane: Lane, now: Instant) -> bool {
+        let Some((id, tokens)) = self.head(lane) else { return false };
+        if !self.has_room(id, lane, tokens) {
+            return false;
+        }
+        let Some(entry) = self.jobs.get_mut(&id) else { return false };
+        entry.admitted = now;
+        let lane = self.lanes.get_mut(lane);
+        lane.waiting.remove(&id);
+        lane.waiting_tokens -= tokens;
+        lane.queued.insert(id);
+        lane.queued_tokens += tokens;
+        lane.queued_sequences += entry.rest.len();
+        true
+    }
+
+    /// The job that has waited longest for room in `lane`, and its tokens.
+    pub(super) fn head(&self, lane: Lane) -> Option<(JobId, usize)> {
+        let id = *self.lanes.get(lane).waiting.first()?;
+        self.jobs.get(&id).map(|entry| (id, entry.rest_tokens))
+    }
+
+    /// Whether job `id` may enter `lane` with its `tokens` now.
+    pub(super) fn has_room(&self, id: JobId, lane: Lane, tokens: usize) -> bool {
+        let in_lane = self.lanes.get(lane).queued_tokens + tokens;
+        let in_all = self.queued_tokens() + self.claim_on(lane, id) + tokens;
+        in_lane <= self.config.lane_limit(lane) && in_all <= self.config.max_queued_tokens
+    }
+
+    /// Tokens that job `id` of `lane` must leave free for the head of the other line.
+    fn claim_on(&self, lane: Lane, id: JobId) -> usize {
+        let other = lane.other();
+        let room = self.config.lane_limit(other) - self.lanes.get(other).queued_tokens;
+        match self.head(other) {
+            Some((head, tokens)) if head < id && tokens <= room => tokens,
+            _ => 0,
+        }
+    }
+
+    fn overloaded(&self, id: JobId, lane: Lane, tokens: usize) -> EngineError {
+        let state = self.lanes.get(lane);
+        let in_lane = state.queued_tokens + state.waiting_tokens;
+        let lane_limit = self.config.lane_limit(lane);
+        let (queued_tokens, limit) = if in_lane + tokens > lane_limit {
+            (in_lane, lane_limit)
+        } else {
+            let in_all = self.queued_tokens() + state.waiting_tokens + self.claim_on(lane, id);
+            (in_all, self.config.max_queued_tokens)
+        };
+        let retry_after = self.rate.retry_after((queued_tokens + tokens).saturating_sub(limit));
+        EngineError::Overloaded { queued_tokens, limit, retry_after }
+    }
+}

@@ -1,0 +1,105 @@
+//! One job in the queue: what of it is still to run, and the rows it has so far.
+
+use std::collections::VecDeque;
+
+use tokio::time::Instant;
+
+use super::{Batch, JobId, Piece, Reply};
+use crate::engine::error::EngineError;
+use crate::engine::job::{Job, JobTiming, Lane, Output};
+use crate::nn::Rows;
+
+/// A job that has not been answered.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) lane: Lane,
+    pub(super) deadline: Option<Instant>,
+    /// Sequences in no batch yet, in order.
+    pub(super) rest: VecDeque<Vec<u32>>,
+    /// Tokens of `rest`.
+    pub(super) rest_tokens: usize,
+    /// When it got into its lane; until then, when it came.
+    pub(super) admitted: Instant,
+    /// Sequences in the job.
+    sequences: usize,
+    /// Sequences that have no row yet.
+    missing: usize,
+    /// Rows in the job's order, `[sequences * width]`; empty before the first.
+    rows: Vec<f32>,
+    /// Start and tokens of its first batch.
+    first_batch: Option<(Instant, usize)>,
+    reply: Reply,
+}
+
+impl Entry {
+    pub(super) fn new(job: Job, tokens: usize, reply: Reply, now: Instant) -> Self {
+        Self {
+            lane: job.lane,
+            deadline: job.deadline,
+            rest_tokens: tokens,
+            admitted: now,
+            sequences: job.sequences.len(),
+            missing: job.sequences.len(),
+            rows: Vec::new(),
+            first_batch: None,
+            reply,
+            rest: job.sequences.into(),
+        }
+    }
+
+    /// Moves sequences, in order, to `batch` while they fit `max_tokens`. The first
+    /// of a batch always fits: a sequence over the budget runs alone.
+    pub(super) fn take_into(&mut self, id: JobId, batch: &mut Batch, max_tokens: usize) {
+        let first = self.sequences - self.rest.len();
+        let mut sequences = Vec::new();
+        while let Some(next) = self.rest.front()
+            && (batch.tokens == 0 || batch.tokens + next.len() <= max_tokens)
+        {
+            batch.tokens += next.len();
+            self.rest_tokens -= next.len();
+            sequences.extend(self.rest.pop_front());
+        }
+        if !sequences.is_empty() {
+            batch.pieces.push(Piece { job: id, first, sequences });
+        }
+    }
+
+    /// Notes that a batch of `tokens` with sequences of this job starts.
+    pub(super) fn starts(&mut self, now: Instant, tokens: usize) {
+        self.first_batch.get_or_insert((now, tokens));
+    }
+
+    /// Keeps the rows of `piece`.
+    pub(super) fn store(&mut self, piece: &Piece, rows: &[f32], width: usize) {
+        self.rows.resize(self.sequences * width, 0.0);
+        for (slot, value) in self.rows.iter_mut().skip(piece.first * width).zip(rows) {
+            *slot = *value;
+        }
+        self.missing -= piece.sequences.len();
+    }
+
+    /// Whether every sequence has its row.
+    pub(super) fn is_complete(&self) -> bool {
+        self.missing == 0
+    }
+
+    /// Answers with the rows.
+    pub(super) fn complete(mut self, width: usize, now: Instant) {
+        let (started, batch_tokens) = self.first_batch.unwrap_or((now, 0));
+        let timing = JobTiming {
+            queue: started.saturating_duration_since(self.admitted),
+            inference: now.saturating_duration_since(started),
+            batch_tokens,
+        };
+        let result = Rows::new(std::mem::take(&mut self.rows), width)
+            .map(|rows| Output { rows, timing })
+            .ok_or_else(|| EngineError::Encode { message: "rows of 0 values".to_owned() });
+        self.answer(result);
+    }
+
+    /// Tells the caller.
+    pub(super) fn answer(self, result: Result<Output, EngineError>) {
+        // A caller that has gone between its answer and its cancellation wants none.
+        drop(self.reply.send(result));
+    }
+}

@@ -1,0 +1,204 @@
+//! Whatever happens in whatever order: the counts are right, the limits hold, and
+//! every job is answered exactly once.
+
+use proptest::prelude::*;
+use proptest::test_runner::RngSeed;
+
+use super::*;
+use crate::engine::job::{Admission, Lane};
+
+const MAX_BATCH: usize = 16;
+const MAX_QUEUED: usize = 60;
+
+#[derive(Clone, Debug)]
+enum Op {
+    Submit {
+        lengths: Vec<usize>,
+        bulk: bool,
+        wait: bool,
+        deadline_ms: Option<u64>,
+    },
+    Cancel(prop::sample::Index),
+    Form,
+    /// Ends a running batch: well, or with an error for its first job.
+    Finish(prop::sample::Index, bool),
+    Pass(u64),
+    Drain,
+}
+
+fn ops() -> impl Strategy<Value = Vec<Op>> {
+    let lengths = prop::collection::vec(1..=20_usize, 1..4);
+    let deadline = prop::option::weighted(0.3, 1..30_u64);
+    let op = prop_oneof![
+        5 => (lengths, any::<bool>(), any::<bool>(), deadline).prop_map(
+            |(lengths, bulk, wait, deadline_ms)| Op::Submit { lengths, bulk, wait, deadline_ms }
+        ),
+        1 => any::<prop::sample::Index>().prop_map(Op::Cancel),
+        4 => Just(Op::Form),
+        3 => (any::<prop::sample::Index>(), prop::bool::weighted(0.2))
+            .prop_map(|(index, fails)| Op::Finish(index, fails)),
+        2 => (0..10_u64).prop_map(Op::Pass),
+    ];
+    let op = prop_oneof![200 => op, 1 => Just(Op::Drain)];
+    prop::collection::vec(op, 1..120)
+}
+
+/// A job as its caller sees it.
+struct Caller {
+    id: JobId,
+    tag: u32,
+    sequences: usize,
+    answer: oneshot::Receiver<Result<Output, EngineError>>,
+    cancelled: bool,
+    answers: usize,
+}
+
+fn check_counts(queue: &Queue) {
+    for (lane, limit) in [(Lane::Interactive, MAX_QUEUED), (Lane::Bulk, MAX_QUEUED / 4 * 3)] {
+        let state = queue.lanes.get(lane);
+        let jobs = |ids: &BTreeSet<JobId>| ids.iter().map(|id| &queue.jobs[id]).collect::<Vec<_>>();
+        let tokens = |jobs: &[&Entry]| jobs.iter().flat_map(|job| &job.rest).map(Vec::len).sum();
+        let (queued, waiting) = (jobs(&state.queued), jobs(&state.waiting));
+        assert_eq!(state.queued_tokens, tokens(&queued));
+        assert_eq!(state.waiting_tokens, tokens(&waiting));
+        assert_eq!(state.queued_sequences, queued.iter().map(|job| job.rest.len()).sum::<usize>());
+        assert!(queued.iter().all(|job| job.lane == lane && !job.rest.is_empty()));
+        assert!(state.queued_tokens <= limit);
+        assert!(state.waiting.iter().all(|id| state.queued.last().is_none_or(|last| last < id)));
+    }
+    assert!(queue.queued_tokens() <= MAX_QUEUED);
+    // Nobody waits while there is room: no worker would be told when it is taken.
+    for lane in [Lane::Interactive, Lane::Bulk] {
+        assert!(queue.head(lane).is_none_or(|(id, tokens)| !queue.has_room(id, lane, tokens)));
+    }
+    assert!(queue.has_queued() || queue.stats().waiting_jobs == 0);
+    assert_eq!(queue.deadlines.len(), queue.jobs.values().filter(|j| j.deadline.is_some()).count());
+}
+
+fn finish(queue: &mut Queue, batch: Batch, fails: bool, now: Instant) {
+    let ran = batch.pieces.into_iter().enumerate().map(|(index, piece)| {
+        let rows: Vec<f32> = (0..piece.sequences.len())
+            .flat_map(|n| [piece.sequences[n][0] as f32, (piece.first + n) as f32])
+            .collect();
+        let failed = fails && index == 0;
+        (piece, if failed { Err(EngineError::WorkerPanicked) } else { Ok(rows) })
+    });
+    queue.finish(batch.tokens, batch.started, ran.collect(), now);
+}
+
+fn collect(callers: &mut [Caller]) {
+    for caller in callers {
+        let Ok(result) = caller.answer.try_recv() else { continue };
+        caller.answers += 1;
+        if let Ok(output) = result {
+            let expected: Vec<f32> =
+                (0..caller.sequences).flat_map(|n| [caller.tag as f32, n as f32]).collect();
+            assert_eq!(output.rows.as_slice(), expected);
+            assert!(output.timing.batch_tokens > 0);
+        }
+    }
+}
+
+fn run(ops: Vec<Op>) {
+    let config = EngineConfig {
+        max_batch_tokens: MAX_BATCH,
+        max_queued_tokens: MAX_QUEUED,
+        max_interactive_run: 2,
+        ..Default::default()
+    };
+    let mut queue = Queue::new(config, 2);
+    let mut now = Instant::now();
+    let mut callers: Vec<Caller> = Vec::new();
+    let mut running: Vec<Batch> = Vec::new();
+    for (tag, op) in ops.into_iter().enumerate() {
+        let tag = tag as u32;
+        match op {
+            Op::Submit { lengths, bulk, wait, deadline_ms } => {
+                let job = Job {
+                    sequences: lengths.iter().map(|length| vec![tag; *length]).collect(),
+                    lane: if bulk { Lane::Bulk } else { Lane::Interactive },
+                    admission: if wait { Admission::Wait } else { Admission::Reject },
+                    deadline: deadline_ms.map(|ms| now + Duration::from_millis(ms)),
+                };
+                let tokens: usize = lengths.iter().sum();
+                let own = if bulk { 0 } else { queue.lanes.interactive.queued_tokens };
+                let nobody_waits = queue.lanes.interactive.waiting.is_empty();
+                let drains = queue.drain.is_some();
+                let must_enter = !drains && !bulk && nobody_waits && own + tokens <= MAX_QUEUED / 4;
+                let (reply, answer) = oneshot::channel();
+                match queue.submit(job, reply, now) {
+                    Ok(id) => {
+                        assert!(!must_enter || queue.lanes.interactive.queued.contains(&id));
+                        let sequences = lengths.len();
+                        let (cancelled, answers) = (false, 0);
+                        callers.push(Caller { id, tag, sequences, answer, cancelled, answers });
+                    }
+                    Err(error) => {
+                        assert_eq!(drains, error == DRAINING);
+                        assert!(!must_enter, "refused within the last quarter: {error}");
+                        assert!(!wait || drains || matches!(error, EngineError::TooLarge { .. }));
+                    }
+                }
+            }
+            Op::Cancel(index) if !callers.is_empty() => {
+                let caller = index.get_mut(&mut callers);
+                caller.cancelled = true;
+                queue.cancel(caller.id, now);
+            }
+            Op::Form => {
+                if let Step::Run(batch) = queue.next(now) {
+                    let tokens = batch.pieces.iter().map(Piece::tokens).sum::<usize>();
+                    let sequences = batch.pieces.iter().map(|p| p.sequences.len()).sum::<usize>();
+                    assert_eq!(batch.tokens, tokens);
+                    assert!(tokens <= MAX_BATCH || sequences == 1);
+                    running.push(batch);
+                }
+            }
+            Op::Finish(index, fails) if !running.is_empty() => {
+                let batch = running.swap_remove(index.index(running.len()));
+                finish(&mut queue, batch, fails, now);
+            }
+            Op::Drain => queue.begin_drain(),
+            Op::Pass(ms) => now += Duration::from_millis(ms),
+            Op::Cancel(_) | Op::Finish(..) => {}
+        }
+        check_counts(&queue);
+        collect(&mut callers);
+    }
+    // Let everything that is left run.
+    while !queue.is_empty() {
+        match queue.next(now) {
+            Step::Run(batch) => running.push(batch),
+            _ if queue.is_empty() => {} // the last jobs have expired
+            _ => finish(&mut queue, running.pop().expect("no job is stuck"), false, now),
+        }
+        check_counts(&queue);
+        collect(&mut callers);
+    }
+    for batch in running {
+        finish(&mut queue, batch, false, now);
+    }
+    for caller in &callers {
+        assert!(caller.answers == 1 || (caller.answers == 0 && caller.cancelled));
+    }
+    let report = queue.drain_report();
+    assert_eq!(report.finished, queue.drain.as_ref().map_or(0, |drain| drain.accepted));
+    let stats = EngineStats { tokens_per_second: 0.0, ..queue.stats() };
+    let EngineStats { finished_sequences, finished_tokens, batches, .. } = stats;
+    let zero = EngineStats { finished_sequences, finished_tokens, batches, ..Default::default() };
+    assert_eq!(stats, zero);
+}
+
+proptest! {
+    // The same cases in every run.
+    #![proptest_config(ProptestConfig {
+        rng_seed: RngSeed::Fixed(1),
+        failure_persistence: None,
+        ..ProptestConfig::with_cases(2_000)
+    })]
+
+    #[test]
+    fn every_job_is_answered_once_and_every_count_is_right(ops in ops()) {
+        run(ops);
+    }
+}

@@ -1,0 +1,426 @@
+//! The policy, step by step, at times that the tests choose.
+
+use super::*;
+use crate::engine::job::{Admission, JobTiming, Lane};
+use crate::nn::Rows;
+
+type Answer = oneshot::Receiver<Result<Output, EngineError>>;
+
+const MS: Duration = Duration::from_millis(1);
+
+/// A queue at a time, with batches of 10 tokens and room for 100.
+struct Fixture {
+    queue: Queue,
+    now: Instant,
+}
+
+fn fixture(change: impl FnOnce(&mut EngineConfig)) -> Fixture {
+    let mut config =
+        EngineConfig { max_batch_tokens: 10, max_queued_tokens: 100, ..Default::default() };
+    change(&mut config);
+    Fixture { queue: Queue::new(config, 1), now: Instant::now() }
+}
+
+/// A job with sequences of these lengths; every token is `tag`.
+fn job(lane: Lane, tag: u32, lengths: &[usize]) -> Job {
+    let sequences = lengths.iter().map(|length| vec![tag; *length]).collect();
+    Job { sequences, lane, ..Job::default() }
+}
+
+fn interactive(tag: u32, lengths: &[usize]) -> Job {
+    job(Lane::Interactive, tag, lengths)
+}
+
+fn bulk(tag: u32, lengths: &[usize]) -> Job {
+    job(Lane::Bulk, tag, lengths)
+}
+
+fn waits(job: Job) -> Job {
+    Job { admission: Admission::Wait, ..job }
+}
+
+impl Fixture {
+    fn try_submit(&mut self, job: Job) -> Result<(JobId, Answer), EngineError> {
+        let (reply, answer) = oneshot::channel();
+        self.queue.submit(job, reply, self.now).map(|id| (id, answer))
+    }
+
+    fn submit(&mut self, job: Job) -> (JobId, Answer) {
+        self.try_submit(job).unwrap()
+    }
+
+    fn batch(&mut self) -> Batch {
+        match self.queue.next(self.now) {
+            Step::Run(batch) => batch,
+            other => panic!("expected a batch, not {other:?}"),
+        }
+    }
+
+    /// Forms a batch and returns the tag of every sequence in it.
+    fn tags(&mut self) -> Vec<u32> {
+        tags(&self.batch())
+    }
+
+    /// Ends a batch; the row of a sequence is its tag.
+    fn finish(&mut self, batch: Batch) {
+        let rows = |piece: Piece| {
+            let rows = piece.sequences.iter().map(|ids| ids[0] as f32).collect();
+            (piece, Ok(rows))
+        };
+        let ran = batch.pieces.into_iter().map(rows).collect();
+        self.queue.finish(batch.tokens, batch.started, ran, self.now);
+    }
+}
+
+fn tags(batch: &Batch) -> Vec<u32> {
+    batch.pieces.iter().flat_map(|piece| &piece.sequences).map(|ids| ids[0]).collect()
+}
+
+#[test]
+fn a_lane_is_first_come_first_served() {
+    let mut f = fixture(|_| ());
+    let _answers: Vec<_> =
+        [1, 2, 3, 4].map(|tag| f.submit(interactive(tag, &[4]))).into_iter().collect();
+    assert_eq!(f.tags(), [1, 2]);
+    assert_eq!(f.tags(), [3, 4]);
+    assert!(matches!(f.queue.next(f.now), Step::Wait));
+}
+
+#[test]
+fn a_sequence_that_does_not_fit_is_not_overtaken_in_its_lane() {
+    let mut f = fixture(|_| ());
+    let _a =
+        [interactive(1, &[6]), interactive(2, &[6]), interactive(3, &[2])].map(|j| f.submit(j));
+    assert_eq!(f.tags(), [1]);
+    assert_eq!(f.tags(), [2, 3]);
+}
+
+#[test]
+fn a_sequence_over_the_budget_runs_alone() {
+    let mut f = fixture(|_| ());
+    let _a = [interactive(1, &[25]), interactive(2, &[1])].map(|job| f.submit(job));
+    let batch = f.batch();
+    assert_eq!((tags(&batch), batch.tokens), (vec![1], 25));
+    assert_eq!(f.tags(), [2]);
+}
+
+#[test]
+fn room_left_by_one_lane_is_filled_from_the_other() {
+    let mut f = fixture(|_| ());
+    let _a = [bulk(8, &[3]), bulk(9, &[3]), interactive(1, &[4])].map(|job| f.submit(job));
+    assert_eq!(f.tags(), [1, 8, 9]);
+
+    let mut f = fixture(|config| config.max_interactive_run = 1);
+    let _a = [interactive(1, &[9]), interactive(2, &[2]), bulk(8, &[5])].map(|job| f.submit(job));
+    assert_eq!(f.tags(), [1]);
+    assert_eq!(f.tags(), [8, 2], "bulk is due and interactive fills");
+}
+
+#[test]
+fn bulk_waits_for_at_most_max_interactive_run_batches() {
+    for max_run in [1, 2, 4] {
+        let mut f = fixture(|config| {
+            config.max_interactive_run = max_run;
+            config.max_queued_tokens = 10_000;
+        });
+        let mut answers: Vec<_> = (0..3).map(|_| f.submit(bulk(9, &[10]))).collect();
+        let mut order = Vec::new();
+        for _ in 0..(max_run + 1) * 3 {
+            // There is always more interactive work than a batch takes.
+            answers.extend([f.submit(interactive(1, &[10])), f.submit(interactive(1, &[10]))]);
+            order.extend(f.tags());
+        }
+        let round: Vec<u32> = std::iter::repeat_n(1, max_run).chain([9]).collect();
+        assert_eq!(order, round.repeat(3), "max_interactive_run {max_run}");
+    }
+}
+
+#[test]
+fn interactive_batches_count_only_while_bulk_waits() {
+    let mut f = fixture(|config| config.max_interactive_run = 2);
+    let _i: Vec<_> = (0..8).map(|tag| f.submit(interactive(tag, &[10]))).collect();
+    assert_eq!([f.tags(), f.tags(), f.tags()].concat(), [0, 1, 2]);
+    let _b = f.submit(bulk(9, &[10]));
+    assert_eq!([f.tags(), f.tags(), f.tags(), f.tags()].concat(), [3, 4, 9, 5]);
+}
+
+#[test]
+fn a_jobs_windows_may_run_in_several_batches_that_end_in_any_order() {
+    let mut f = fixture(|_| ());
+    let sequences = vec![vec![1; 6], vec![2; 6], vec![3; 3], vec![4; 9]];
+    let (_, mut answer) = f.submit(Job { sequences, ..Job::default() });
+    f.now += 5 * MS;
+    let batches = [f.batch(), f.batch(), f.batch()];
+    assert_eq!(batches.each_ref().map(tags), [vec![1], vec![2, 3], vec![4]]);
+    for batch in batches.into_iter().rev() {
+        assert!(answer.try_recv().is_err(), "answered before its last batch");
+        f.now += 7 * MS;
+        f.finish(batch);
+    }
+    let output = answer.try_recv().unwrap().unwrap();
+    assert_eq!(output.rows, Rows::new(vec![1.0, 2.0, 3.0, 4.0], 1).unwrap());
+    let timing = JobTiming { queue: 5 * MS, inference: 21 * MS, batch_tokens: 6 };
+    assert_eq!(output.timing, timing);
+}
+
+#[test]
+fn a_failed_batch_fails_its_jobs_and_takes_out_what_they_have_queued() {
+    let mut f = fixture(|_| ());
+    let (_, mut answer) = f.submit(interactive(1, &[10, 10, 10]));
+    let (first, second) = (f.batch(), f.batch());
+    assert_eq!(f.queue.stats().queued_tokens, 10);
+    let ran = first.pieces.into_iter().map(|piece| (piece, Err(EngineError::WorkerPanicked)));
+    f.queue.finish(10, f.now, ran.collect(), f.now);
+    assert_eq!(answer.try_recv().unwrap(), Err(EngineError::WorkerPanicked));
+    assert_eq!(f.queue.stats().queued_tokens, 0);
+    f.finish(second);
+    assert!(f.queue.is_empty());
+    assert_eq!(f.queue.stats().running_tokens, 0);
+}
+
+#[test]
+fn over_the_limit_is_overloaded_with_the_time_until_there_is_room() {
+    let mut f = fixture(|_| ());
+    let _first = f.submit(interactive(1, &[10]));
+    let batch = f.batch();
+    f.now += Duration::from_secs(1); // 10 tokens a second
+    f.finish(batch);
+    let _full = f.submit(interactive(2, &[50, 50]));
+    let refused = f.try_submit(interactive(3, &[30])).unwrap_err();
+    let retry_after = Duration::from_secs(3);
+    assert_eq!(refused, EngineError::Overloaded { queued_tokens: 100, limit: 100, retry_after });
+    let _batch = f.batch(); // takes 50 from the queue
+    assert!(f.try_submit(interactive(4, &[50])).is_ok());
+}
+
+#[test]
+fn a_job_that_can_never_fit_is_too_large_even_if_it_would_wait() {
+    let mut f = fixture(|_| ());
+    let too_large = |tokens, limit| Some(EngineError::TooLarge { tokens, limit });
+    assert_eq!(f.try_submit(interactive(1, &[60, 41])).err(), too_large(101, 100));
+    assert_eq!(f.try_submit(waits(interactive(1, &[101]))).err(), too_large(101, 100));
+    assert_eq!(f.try_submit(bulk(1, &[76])).err(), too_large(76, 75));
+    assert!(f.queue.is_empty());
+    assert!(f.try_submit(interactive(1, &[60, 40])).is_ok());
+}
+
+#[test]
+fn a_flood_of_bulk_jobs_leaves_room_for_interactive_ones() {
+    let mut f = fixture(|_| ());
+    let _queued: Vec<_> = (0..3).map(|_| f.submit(bulk(9, &[25]))).collect();
+    let _waiting: Vec<_> = (0..9).map(|_| f.submit(waits(bulk(9, &[25])))).collect();
+    assert!(matches!(
+        f.try_submit(bulk(9, &[1])),
+        Err(EngineError::Overloaded { queued_tokens: 300, limit: 75, .. })
+    ));
+    assert!(f.try_submit(interactive(1, &[25])).is_ok());
+    assert!(f.try_submit(interactive(1, &[1])).is_err());
+}
+
+#[test]
+fn waiting_jobs_get_in_in_order_as_room_appears() {
+    let mut f = fixture(|_| ());
+    let _full = f.submit(interactive(1, &[50, 50]));
+    let (_, mut second) = f.submit(waits(interactive(2, &[60])));
+    let (_, _third) = f.submit(waits(interactive(3, &[10])));
+    let stats = f.queue.stats();
+    assert_eq!((stats.open_jobs, stats.waiting_jobs, stats.queued_tokens), (1, 2, 100));
+
+    f.now += 3 * MS;
+    let first = f.batch();
+    assert_eq!(
+        f.queue.stats().waiting_jobs,
+        2,
+        "3 must not overtake 2, for which 50 is too little"
+    );
+    let other = f.batch();
+    assert_eq!(f.queue.stats().waiting_jobs, 0);
+    f.finish(first);
+    f.finish(other);
+
+    f.now += 4 * MS;
+    let batch = f.batch();
+    assert_eq!(tags(&batch), [2]);
+    f.finish(batch);
+    let timing = second.try_recv().unwrap().unwrap().timing;
+    assert_eq!(timing.queue, 4 * MS, "from admission, not from the call");
+    assert_eq!(f.tags(), [3]);
+}
+
+#[test]
+fn small_jobs_do_not_starve_one_that_waits_in_their_lane() {
+    let mut f = fixture(|_| ());
+    let _queued: Vec<_> = (0..9).map(|_| f.submit(interactive(1, &[10]))).collect();
+    let _large = f.submit(waits(interactive(2, &[30])));
+    let mut batches = 0;
+    while f.queue.stats().waiting_jobs > 0 {
+        assert!(f.try_submit(interactive(1, &[5])).is_err(), "it would overtake");
+        let batch = f.batch();
+        f.finish(batch);
+        batches += 1;
+    }
+    assert_eq!(batches, 2);
+}
+
+#[test]
+fn interactive_jobs_do_not_starve_a_bulk_job_that_waits() {
+    let mut f = fixture(|_| ());
+    let _queued: Vec<_> = (0..10).map(|_| f.submit(interactive(1, &[10]))).collect();
+    let _large = f.submit(waits(bulk(9, &[70])));
+    let mut batches = 0;
+    while f.queue.stats().waiting_jobs > 0 {
+        assert!(f.try_submit(interactive(1, &[10])).is_err(), "the claim of the older job counts");
+        let batch = f.batch();
+        f.finish(batch);
+        batches += 1;
+    }
+    assert_eq!(batches, 7);
+}
+
+#[test]
+fn bulk_jobs_do_not_starve_an_interactive_job_that_waits() {
+    let mut f = fixture(|_| ());
+    let _queued: Vec<_> = (0..7).map(|_| f.submit(bulk(9, &[10]))).collect();
+    let _large = f.submit(waits(interactive(1, &[90])));
+    let mut batches = 0;
+    while f.queue.stats().waiting_jobs > 0 {
+        assert!(f.try_submit(bulk(9, &[10])).is_err(), "the claim of the older job counts");
+        let batch = f.batch();
+        f.finish(batch);
+        batches += 1;
+    }
+    assert_eq!(batches, 6);
+}
+
+#[test]
+fn two_large_jobs_that_wait_in_both_lanes_do_not_block_each_other() {
+    for bulk_first in [false, true] {
+        let mut f = fixture(|_| ());
+        let _queued = f.submit(interactive(1, &[10; 10]));
+        let mut jobs = [waits(interactive(2, &[90])), waits(bulk(9, &[70]))];
+        if bulk_first {
+            jobs.reverse();
+        }
+        let _answers = jobs.map(|job| f.submit(job));
+        let mut order = Vec::new();
+        while !f.queue.is_empty() {
+            let batch = f.batch();
+            order.extend(tags(&batch));
+            f.finish(batch);
+        }
+        order.sort_unstable();
+        assert_eq!(order[10..], [2, 9], "bulk first: {bulk_first}");
+    }
+}
+
+#[test]
+fn a_cancelled_job_leaves_at_once_wherever_it_is() {
+    let mut f = fixture(|_| ());
+    let (running, _a) = f.submit(interactive(1, &[10, 40]));
+    let batch = f.batch();
+    let (queued, _b) = f.submit(interactive(2, &[60]));
+    let (waiting, _c) = f.submit(waits(interactive(3, &[90])));
+    let (next, _d) = f.submit(waits(interactive(4, &[40])));
+    f.queue.cancel(waiting, f.now);
+    assert_eq!(f.queue.stats().waiting_jobs, 1);
+    f.queue.cancel(running, f.now);
+    let stats = f.queue.stats();
+    assert_eq!((stats.queued_tokens, stats.waiting_jobs), (100, 0), "its rest made room for 4");
+    f.queue.cancel(queued, f.now);
+    f.queue.cancel(next, f.now);
+    f.queue.cancel(next, f.now);
+    f.finish(batch);
+    assert!(f.queue.is_empty() && f.queue.deadlines.is_empty());
+    let stats = f.queue.stats();
+    assert_eq!((stats.queued_tokens, stats.queued_sequences, stats.running_tokens), (0, 0, 0));
+    assert_eq!(stats.finished_sequences, 1);
+}
+
+#[test]
+fn expired_jobs_are_dropped_before_a_batch_forms_and_before_a_job_is_refused() {
+    let mut f = fixture(|_| ());
+    let until = |f: &Fixture, ms: u32, job| Job { deadline: Some(f.now + ms * MS), ..job };
+    let soon = until(&f, 10, interactive(1, &[50]));
+    let late = until(&f, 30, interactive(2, &[50]));
+    let [(_, mut soon), (_, mut late)] = [soon, late].map(|job| f.submit(job));
+    f.now += 10 * MS;
+    let (_, mut live) = f.submit(interactive(3, &[50]));
+    assert_eq!(soon.try_recv().unwrap(), Err(EngineError::DeadlineExceeded));
+    f.now += 20 * MS;
+    let batch = f.batch();
+    assert_eq!(tags(&batch), [3]);
+    assert_eq!(late.try_recv().unwrap(), Err(EngineError::DeadlineExceeded));
+    f.finish(batch);
+    assert!(live.try_recv().unwrap().is_ok());
+}
+
+#[test]
+fn room_that_a_refused_job_finds_by_expiry_goes_to_those_that_wait() {
+    let mut f = fixture(|_| ());
+    let deadline = Some(f.now + 10 * MS);
+    let _expires = f.submit(Job { deadline, ..interactive(1, &[100]) });
+    let _waiting = f.submit(waits(interactive(2, &[10])));
+    f.now += 10 * MS;
+    assert!(matches!(
+        f.try_submit(interactive(3, &[101])),
+        Err(EngineError::TooLarge { tokens: 101, limit: 100 })
+    ));
+    // Nothing else may ever happen, so a worker must be told of it now.
+    assert!(f.queue.has_queued());
+    assert_eq!(f.queue.stats().waiting_jobs, 0);
+    assert_eq!(f.tags(), [2]);
+}
+
+#[test]
+fn a_result_after_the_deadline_is_dropped() {
+    let mut f = fixture(|_| ());
+    let deadline = Some(f.now + 10 * MS);
+    let (_, mut answer) = f.submit(Job { deadline, ..interactive(1, &[1]) });
+    let batch = f.batch();
+    f.now += 10 * MS;
+    f.finish(batch);
+    assert_eq!(answer.try_recv().unwrap(), Err(EngineError::DeadlineExceeded));
+}
+
+#[test]
+fn linger_waits_for_a_full_batch_but_not_longer_and_not_in_a_drain() {
+    let mut f = fixture(|config| config.linger = 5 * MS);
+    let ready = f.now + 5 * MS;
+    let _a = f.submit(interactive(1, &[4]));
+    f.now += 2 * MS;
+    let _b = f.submit(bulk(9, &[4]));
+    assert!(matches!(f.queue.next(f.now), Step::WaitUntil(at) if at == ready));
+    f.now = ready;
+    assert_eq!(f.tags(), [1, 9]);
+
+    let _full = f.submit(interactive(2, &[10]));
+    assert_eq!(f.tags(), [2]);
+
+    let _c = f.submit(interactive(3, &[1]));
+    assert!(matches!(f.queue.next(f.now), Step::WaitUntil(_)));
+    f.queue.begin_drain();
+    assert_eq!(f.tags(), [3]);
+}
+
+#[test]
+fn a_drain_refuses_who_waits_and_reports_what_became_of_the_rest() {
+    let mut f = fixture(|_| ());
+    let (_, mut runs) = f.submit(interactive(1, &[10]));
+    let batch = f.batch();
+    let (_, mut queued) = f.submit(interactive(2, &[100]));
+    let (_, mut waiting) = f.submit(waits(bulk(3, &[10])));
+    assert_eq!(f.queue.drain_report(), DrainReport::default());
+    f.queue.begin_drain();
+    f.queue.begin_drain();
+    assert_eq!(waiting.try_recv().unwrap(), Err(DRAINING));
+    assert_eq!(f.try_submit(interactive(4, &[1])).unwrap_err(), DRAINING);
+    f.finish(batch);
+    assert!(runs.try_recv().unwrap().is_ok());
+    assert!(queued.try_recv().is_err());
+    f.queue.abandon();
+    f.queue.abandon();
+    assert_eq!(queued.try_recv().unwrap(), Err(DRAINING));
+    let report = DrainReport { finished: 1, abandoned: 1, refused: 1 };
+    assert_eq!(f.queue.drain_report(), report);
+    assert_eq!(f.queue.stats().queued_tokens, 0);
+}

@@ -1,0 +1,39 @@
+//! What the engine says of itself.
+
+/// A snapshot of the engine's counters.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct EngineStats {
+    /// Jobs accepted and not yet answered, queued or running.
+    pub open_jobs: usize,
+    /// Jobs that wait for room in the queue; none of the figures below counts them.
+    pub waiting_jobs: usize,
+    /// Tokens queued, in no batch yet.
+    pub queued_tokens: usize,
+    /// Sequences queued, in no batch yet.
+    pub queued_sequences: usize,
+    /// Tokens in batches that run now.
+    pub running_tokens: usize,
+    /// Batches that run now.
+    pub running_batches: usize,
+    /// Sequences encoded since the start.
+    pub finished_sequences: u64,
+    /// Tokens encoded since the start.
+    pub finished_tokens: u64,
+    /// Batches that ended since the start, failed ones included.
+    pub batches: u64,
+    /// Panics of the encoder since the start, after each of which a worker started anew.
+    pub worker_restarts: u64,
+    /// Speed of the last batches over all workers, in tokens a second; a guess before the first.
+    pub tokens_per_second: f64,
+}
+
+/// What became of the work that a drain found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DrainReport {
+    /// Accepted jobs that ended in their own time: answered, expired or left by their caller.
+    pub finished: usize,
+    /// Accepted jobs that were answered `Draining` because the time was up.
+    pub abandoned: usize,
+    /// Jobs that waited for room, so were not accepted, and were refused at once.
+    pub refused: usize,
+}

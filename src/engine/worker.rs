@@ -1,0 +1,198 @@
+//! The threads that run batches, and what they share with the callers.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::slice;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::{Condvar, Mutex};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::error::EngineError;
+use super::queue::{Batch, Piece, Queue, Ran, Step};
+use crate::nn::{Encoder, PackedTokens};
+
+/// What workers and callers share.
+pub(super) struct Shared {
+    encoder: Arc<dyn Encoder>,
+    width: usize,
+    state: Mutex<State>,
+    /// Wakes a worker: there may be work, or it should stop.
+    work: Condvar,
+    /// Wakes drains: every job may have been answered.
+    idle: Notify,
+    /// Panics of the encoder.
+    pub(super) restarts: AtomicU64,
+}
+
+/// What the lock guards.
+struct State {
+    queue: Queue,
+    stopped: bool,
+}
+
+impl Shared {
+    /// `width` is that of the encoder's rows.
+    pub(super) fn new(encoder: Arc<dyn Encoder>, width: usize, queue: Queue) -> Self {
+        Self {
+            encoder,
+            width,
+            state: Mutex::new(State { queue, stopped: false }),
+            work: Condvar::new(),
+            idle: Notify::new(),
+            restarts: AtomicU64::new(0),
+        }
+    }
+
+    /// Changes the queue under the lock, then wakes who is concerned. The clock is
+    /// read under the lock too, so that time never goes backwards in the queue.
+    pub(super) fn update<T>(&self, change: impl FnOnce(&mut Queue, Instant) -> T) -> T {
+        let mut state = self.state.lock();
+        let result = change(&mut state.queue, Instant::now());
+        self.wake(&state.queue);
+        result
+    }
+
+    /// Reads the queue under the lock.
+    pub(super) fn read<T>(&self, look: impl FnOnce(&Queue) -> T) -> T {
+        look(&self.state.lock().queue)
+    }
+
+    /// Returns once every job has been answered.
+    pub(super) async fn until_idle(&self) {
+        loop {
+            let mut idle = pin!(self.idle.notified());
+            // Registered before the look, so that no wake-up falls in between.
+            idle.as_mut().enable();
+            if self.read(Queue::is_empty) {
+                return;
+            }
+            idle.await;
+        }
+    }
+
+    /// Tells the workers to end. Returns whether all are free, so will end at once.
+    pub(super) fn stop(&self) -> bool {
+        let mut state = self.state.lock();
+        state.stopped = true;
+        self.work.notify_all();
+        state.queue.stats().running_batches == 0
+    }
+
+    /// Runs batches until [`stop`](Self::stop).
+    pub(super) fn work(&self, worker: usize) {
+        while let Some(batch) = self.next_batch() {
+            let Batch { pieces, tokens, started } = batch;
+            let ran = self.run(worker, pieces);
+            self.update(|queue, now| queue.finish(tokens, started, ran, now));
+        }
+    }
+
+    /// Waits for a batch; `None` if the engine stops.
+    fn next_batch(&self) -> Option<Batch> {
+        let mut state = self.state.lock();
+        while !state.stopped {
+            let now = Instant::now();
+            match state.queue.next(now) {
+                Step::Run(batch) => {
+                    // What is left is for the next free worker.
+                    self.wake(&state.queue);
+                    return Some(batch);
+                }
+                Step::WaitUntil(ready) => {
+                    self.work.wait_for(&mut state, ready.saturating_duration_since(now));
+                }
+                Step::Wait => {
+                    self.wake(&state.queue);
+                    self.work.wait(&mut state);
+                }
+            }
+        }
+        None
+    }
+
+    fn wake(&self, queue: &Queue) {
+        if queue.has_queued() {
+            self.work.notify_one();
+        }
+        if queue.is_empty() {
+            self.idle.notify_waiters();
+        }
+    }
+
+    /// Runs the pieces together. If the encoder fails on them, each is tried once
+    /// alone, so that a bad document fails alone; not after a panic, which may
+    /// have cost memory or time that should not be spent twice.
+    fn run(&self, worker: usize, pieces: Vec<Piece>) -> Vec<Ran> {
+        let together = match self.encode(worker, &pieces) {
+            Err(EngineError::Encode { .. }) if pieces.len() > 1 => {
+                let alone = |piece: Piece| {
+                    let rows = self.encode(worker, slice::from_ref(&piece));
+                    (piece, rows.and_then(|rows| all_finite(rows, self.width)))
+                };
+                return pieces.into_iter().map(alone).collect();
+            }
+            together => together,
+        };
+        let mut rows = together.map(Vec::into_iter);
+        let share = |piece: Piece| {
+            let values = piece.sequences.len() * self.width;
+            let own = match &mut rows {
+                Ok(rows) => all_finite(rows.by_ref().take(values).collect(), self.width),
+                Err(error) => Err(error.clone()),
+            };
+            (piece, own)
+        };
+        pieces.into_iter().map(share).collect()
+    }
+
+    /// The rows of all pieces, `[sequences * width]`.
+    fn encode(&self, worker: usize, pieces: &[Piece]) -> Result<Vec<f32>, EngineError> {
+        let mut packed = PackedTokens::new();
+        for sequence in pieces.iter().flat_map(|piece| &piece.sequences) {
+            packed.push(sequence);
+        }
+        // The encoder is only borrowed and the batch is dropped after a panic, so
+        // nothing half-changed of the engine's is seen afterwards.
+        let rows = catch_unwind(AssertUnwindSafe(|| self.encoder.encode(&packed)))
+            .map_err(|panic| {
+                self.restarts.fetch_add(1, Ordering::Relaxed);
+                let message = panic_message(panic.as_ref());
+                tracing::error!(worker, message, "the encoder panicked; the worker starts anew");
+                EngineError::WorkerPanicked
+            })?
+            .map_err(|error| EngineError::Encode { message: error.to_string() })?;
+        if rows.len() != packed.sequences() || rows.width() != self.width {
+            let (found, width) = (rows.len(), rows.width());
+            let (expected, expected_width) = (packed.sequences(), self.width);
+            return Err(EngineError::Encode {
+                message: format!(
+                    "it gave {found} rows of {width} values; expected {expected} of {expected_width}"
+                ),
+            });
+        }
+        Ok(rows.as_slice().to_vec())
+    }
+}
+
+/// Refuses rows of NaN or infinity, which are no answer to give a caller.
+fn all_finite(rows: Vec<f32>, width: usize) -> Result<Vec<f32>, EngineError> {
+    match rows.iter().position(|value| !value.is_finite()) {
+        None => Ok(rows),
+        Some(at) => Err(EngineError::Encode {
+            message: format!(
+                "value {} of row {} is not finite",
+                at.checked_rem(width).unwrap_or(0),
+                at.checked_div(width).unwrap_or(0)
+            ),
+        }),
+    }
+}
+
+fn panic_message(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
+}
