@@ -1,0 +1,239 @@
+//! What surrounds each call, in this order: its deadline, containment of panics, precise statuses
+//! for what the transport refuses, and one log line at its end.
+
+use std::any::Any;
+use std::convert::Infallible;
+use std::future::{Future, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use http::{HeaderMap, Request, Response};
+use http_body::{Frame, SizeHint};
+use tonic::body::Body;
+use tonic::{Code, Status};
+use tower::{Layer, Service};
+
+use super::call_log::CallLog;
+use super::deadline::Deadline;
+use super::lifecycle::{Lifecycle, Phase, shutting_down};
+use super::status::{CallError, precise};
+
+type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// Wraps the services of a server in [`CallService`].
+#[derive(Clone, Debug)]
+pub(crate) struct CallLayer {
+    lifecycle: Arc<Lifecycle>,
+    max_message_bytes: usize,
+}
+
+/// The services of a server, with what surrounds each call.
+#[derive(Clone, Debug)]
+pub(crate) struct CallService<S> {
+    inner: S,
+    layer: CallLayer,
+}
+
+/// The body of an answer. Ends the call's log line, and ends itself with a status if the service
+/// panics or the server stops.
+pub(crate) struct CallBody {
+    inner: Body,
+    log: CallLog,
+    lifecycle: Arc<Lifecycle>,
+    stopping: Option<BoxFuture<()>>,
+    ended: bool,
+}
+
+impl CallLayer {
+    /// The layer of a server whose messages have at most `max_message_bytes`.
+    pub(crate) fn new(lifecycle: Arc<Lifecycle>, max_message_bytes: usize) -> Self {
+        Self { lifecycle, max_message_bytes }
+    }
+}
+
+impl<S> Layer<S> for CallLayer {
+    type Service = CallService<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        CallService { inner, layer: self.clone() }
+    }
+}
+
+impl<S> Service<Request<Body>> for CallService<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
+    S::Future: Send + 'static,
+{
+    type Response = Response<CallBody>;
+    type Error = Infallible;
+    type Future = BoxFuture<Result<Self::Response, Self::Error>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        let log = CallLog::start(request.uri().path());
+        let CallLayer { lifecycle, max_message_bytes } = self.layer.clone();
+        // Here and not in the future below, which starts after tonic has set its own timer.
+        let answer = Deadline::starting_now(request.headers()).map(|deadline| {
+            request.extensions_mut().insert(deadline);
+            (deadline, self.inner.call(request))
+        });
+        Box::pin(async move {
+            let outcome = match answer {
+                Ok((deadline, answer)) => answered(answer, deadline, &lifecycle).await,
+                Err(error) => Err(error),
+            };
+            let response = refine(outcome, max_message_bytes);
+            Ok(CallBody::wrap(response, log, lifecycle))
+        })
+    }
+}
+
+/// The answer, unless the deadline passes, the service panics, or the server stops before it.
+async fn answered<F>(
+    answer: F,
+    deadline: Deadline,
+    lifecycle: &Lifecycle,
+) -> Result<Response<Body>, CallError>
+where
+    F: Future<Output = Result<Response<Body>, Infallible>>,
+{
+    let answer = contained(answer);
+    let stopping = lifecycle.reached(Phase::Stopping);
+    let unless_stopped = async {
+        tokio::select! {
+            // What is ready is sent.
+            biased;
+            answer = answer => answer,
+            () = stopping => Err(shutting_down()),
+        }
+    };
+    match deadline.limit(unless_stopped).await?? {
+        Ok(response) => Ok(response),
+        Err(never) => match never {},
+    }
+}
+
+/// Runs `work`; a panic in it is [`CallError::Panicked`].
+pub(crate) async fn contained<F: Future>(work: F) -> Result<F::Output, CallError> {
+    let mut work = pin!(work);
+    // After a panic the work is dropped and never looked at again, so no broken invariant is seen.
+    poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(cx))) {
+        Ok(Poll::Pending) => Poll::Pending,
+        Ok(Poll::Ready(output)) => Poll::Ready(Ok(output)),
+        Err(panic) => Poll::Ready(Err(panicked(panic))),
+    })
+    .await
+}
+
+/// The payload is dropped unread: a panic's message may quote a document (that of a bad `str`
+/// slice does).
+fn panicked(_payload: Box<dyn Any + Send>) -> CallError {
+    CallError::Panicked
+}
+
+fn refine(outcome: Result<Response<Body>, CallError>, max_message_bytes: usize) -> Response<Body> {
+    let error = match outcome {
+        Err(error) => error,
+        Ok(response) => {
+            // tonic leaves the status of a call that failed before its first message here.
+            let status = response.extensions().get::<Status>();
+            match status.and_then(|status| precise(status, max_message_bytes)) {
+                Some(error) => error,
+                None => return response,
+            }
+        }
+    };
+    Status::from(error).into_http()
+}
+
+impl CallBody {
+    fn wrap(
+        response: Response<Body>,
+        mut log: CallLog,
+        lifecycle: Arc<Lifecycle>,
+    ) -> Response<Self> {
+        // A call without messages has its status in the headers, and no body to wait for.
+        if let Some(code) = code_in(response.headers()) {
+            log.end(code);
+        }
+        response.map(|inner| Self { inner, log, lifecycle, stopping: None, ended: false })
+    }
+
+    fn stopping(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let lifecycle = &self.lifecycle;
+        let stopping =
+            self.stopping.get_or_insert_with(|| Box::pin(lifecycle.reached(Phase::Stopping)));
+        stopping.as_mut().poll(cx)
+    }
+
+    fn end_with(&mut self, error: CallError) -> Poll<Option<Result<Frame<BodyData>, Status>>> {
+        self.ended = true;
+        self.log.end(error.code());
+        let status = Status::from(error);
+        let mut trailers = HeaderMap::new();
+        match status.add_header(&mut trailers) {
+            Ok(()) => Poll::Ready(Some(Ok(Frame::trailers(trailers)))),
+            Err(unsendable) => Poll::Ready(Some(Err(unsendable))),
+        }
+    }
+}
+
+type BodyData = <Body as http_body::Body>::Data;
+
+impl http_body::Body for CallBody {
+    type Data = BodyData;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        if self.ended {
+            return Poll::Ready(None);
+        }
+        let polled = {
+            let inner = Pin::new(&mut self.inner);
+            catch_unwind(AssertUnwindSafe(|| inner.poll_frame(cx)))
+        };
+        match polled {
+            Err(panic) => self.end_with(panicked(panic)),
+            Ok(Poll::Pending) => match self.stopping(cx) {
+                Poll::Ready(()) => self.end_with(shutting_down()),
+                Poll::Pending => Poll::Pending,
+            },
+            Ok(Poll::Ready(frame)) => {
+                match &frame {
+                    Some(Ok(frame)) => {
+                        if let Some(code) = frame.trailers_ref().and_then(code_in) {
+                            self.log.end(code);
+                        }
+                    }
+                    Some(Err(status)) => self.log.end(status.code()),
+                    None => self.log.end(Code::Ok),
+                }
+                Poll::Ready(frame)
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.ended || self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+fn code_in(headers: &HeaderMap) -> Option<Code> {
+    headers.get(Status::GRPC_STATUS).map(|code| Code::from_bytes(code.as_bytes()))
+}
+
+#[cfg(test)]
+#[path = "call_tests.rs"]
+mod tests;

@@ -1,0 +1,87 @@
+//! The log line of a call: method, code, duration. Never what the call carries.
+
+use std::time::Instant;
+
+use tonic::Code;
+use tracing::Level;
+
+/// Characters of a method's path that are logged; what a client asks for can be anything.
+const MAX_PATH_CHARS: usize = 80;
+
+/// A call under way. Logs its end once, and as cancelled if it is dropped before that.
+#[derive(Debug)]
+pub(crate) struct CallLog {
+    method: String,
+    started: Instant,
+    ended: bool,
+}
+
+impl CallLog {
+    /// A call that starts now. `path` is that of its HTTP request.
+    pub(crate) fn start(path: &str) -> Self {
+        let method = path.trim_start_matches('/').chars().take(MAX_PATH_CHARS).collect();
+        Self { method, started: Instant::now(), ended: false }
+    }
+
+    /// The call ended with `code`. What comes after the first end is ignored.
+    pub(crate) fn end(&mut self, code: Code) {
+        if self.ended {
+            return;
+        }
+        self.ended = true;
+        let method = self.method.as_str();
+        let micros = u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX);
+        // The level of an event is fixed where it is written.
+        match level(code) {
+            Level::ERROR => tracing::error!(method, ?code, duration_us = micros, "call failed"),
+            Level::INFO => tracing::info!(method, ?code, duration_us = micros, "call refused"),
+            _ => tracing::debug!(method, ?code, duration_us = micros, "call answered"),
+        }
+    }
+}
+
+impl Drop for CallLog {
+    fn drop(&mut self) {
+        self.end(Code::Cancelled);
+    }
+}
+
+/// Faults of the server are errors. Those of a client, and work refused or cancelled, are not: a
+/// client could fill the log with them.
+fn level(code: Code) -> Level {
+    match code {
+        Code::Ok => Level::DEBUG,
+        Code::Internal | Code::Unknown | Code::DataLoss => Level::ERROR,
+        _ => Level::INFO,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_faults_of_the_server_are_errors() {
+        for code in [Code::Internal, Code::Unknown, Code::DataLoss] {
+            assert_eq!(level(code), Level::ERROR, "{code:?}");
+        }
+        for code in [
+            Code::InvalidArgument,
+            Code::NotFound,
+            Code::Cancelled,
+            Code::DeadlineExceeded,
+            Code::ResourceExhausted,
+            Code::Unavailable,
+            Code::Unimplemented,
+        ] {
+            assert_eq!(level(code), Level::INFO, "{code:?}");
+        }
+        assert_eq!(level(Code::Ok), Level::DEBUG);
+    }
+
+    #[test]
+    fn the_path_of_a_stranger_is_cut() {
+        let log = CallLog::start(&format!("/{}", "x".repeat(10_000)));
+        assert_eq!(log.method.len(), MAX_PATH_CHARS);
+    }
+}

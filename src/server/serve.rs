@@ -1,0 +1,224 @@
+//! Serving, from the first connection to the last.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout_at};
+use tonic::service::Routes;
+use tonic::transport::Server;
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
+
+use super::call::CallLayer;
+use super::config::{ConfigError, ServerConfig};
+use super::incoming::Incoming;
+use super::lifecycle::{Lifecycle, Phase};
+use super::proto::DESCRIPTORS;
+use super::proto::classifier_server::{ClassifierServer, SERVICE_NAME};
+use super::service::Service;
+use crate::engine::DrainReport;
+use crate::pipeline::{ClassifyError, Models};
+
+/// How a server ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ServeReport {
+    /// What became of the work that the shutdown found, by model.
+    pub models: Vec<(String, DrainReport)>,
+    /// Whether every connection closed by itself. Otherwise some were cut when the time for the
+    /// shutdown was over.
+    pub closed_in_time: bool,
+}
+
+/// Why a server does not serve.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServeError {
+    /// A setting cannot work.
+    #[error("server setting {0}")]
+    Config(#[from] ConfigError),
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}: {source}")]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// What the operating system says.
+        source: std::io::Error,
+    },
+    /// A model loads but does not run.
+    #[error("model {model:?} fails on its first document: {source}")]
+    WarmUp {
+        /// The model's name.
+        model: String,
+        /// Why it fails.
+        source: ClassifyError,
+    },
+    /// The API's own description cannot be read.
+    #[error("the reflection service does not start: {0}")]
+    Reflection(#[from] tonic_reflection::server::Error),
+    /// The transport failed.
+    #[error("the transport failed: {0}")]
+    Transport(#[from] tonic::transport::Error),
+    /// The transport ended though nobody asked it to.
+    #[error("the server stopped listening by itself")]
+    Ended,
+}
+
+/// Listens on `address`, for [`serve`].
+///
+/// # Errors
+/// [`ServeError::Bind`].
+pub async fn bind(address: SocketAddr) -> Result<TcpListener, ServeError> {
+    TcpListener::bind(address).await.map_err(|source| ServeError::Bind { address, source })
+}
+
+/// Serves `models` on `listener` until `shutdown`.
+///
+/// Connections are taken at once, but health says NOT_SERVING and calls are refused as UNAVAILABLE
+/// until every model has run once. On `shutdown` health says NOT_SERVING first; then calls are
+/// refused, what was accepted is answered, and when that is done the listener and the connections
+/// are closed. All of it takes at most `config.drain_timeout`: whatever is still there then is cut.
+///
+/// # Errors
+/// See [`ServeError`]. Connections are cut.
+pub async fn serve(
+    models: Models,
+    listener: TcpListener,
+    config: ServerConfig,
+    shutdown: impl Future<Output = ()>,
+) -> Result<ServeReport, ServeError> {
+    config.validate()?;
+    let server = Running {
+        models: Arc::new(models),
+        lifecycle: Arc::new(Lifecycle::new()),
+        health: HealthReporter::new(),
+        drain_timeout: config.drain_timeout,
+    };
+    server.report(ServingStatus::NotServing).await;
+    let incoming = Incoming::new(listener, Arc::clone(&server.lifecycle));
+    let mut transport = pin!(
+        builder(&config)
+            .layer(CallLayer::new(Arc::clone(&server.lifecycle), config.max_message_bytes))
+            .add_routes(server.routes(&config)?)
+            .serve_with_incoming_shutdown(incoming, server.lifecycle.reached(Phase::Stopping))
+    );
+    let (bound, mut report) = tokio::select! {
+        ended = &mut transport => return Err(ended.err().map_or(ServeError::Ended, Into::into)),
+        report = server.live(shutdown) => report?,
+    };
+    server.lifecycle.advance(Phase::Stopping);
+    if let Ok(ended) = timeout_at(bound, &mut transport).await {
+        ended?;
+        report.closed_in_time = true;
+    }
+    Ok(report)
+}
+
+fn builder(config: &ServerConfig) -> Server {
+    Server::builder()
+        .max_concurrent_streams(config.max_concurrent_streams)
+        .http2_keepalive_interval(Some(config.keepalive_interval))
+        .http2_keepalive_timeout(Some(config.keepalive_timeout))
+}
+
+/// A server under way. Dropping it cuts its connections.
+struct Running {
+    models: Arc<Models>,
+    lifecycle: Arc<Lifecycle>,
+    health: HealthReporter,
+    drain_timeout: Duration,
+}
+
+impl Running {
+    fn routes(&self, config: &ServerConfig) -> Result<Routes, ServeError> {
+        let service = Service::new(Arc::clone(&self.models), Arc::clone(&self.lifecycle), config);
+        let classifier =
+            ClassifierServer::new(service).max_decoding_message_size(config.max_message_bytes);
+        let health = tonic_health::pb::health_server::HealthServer::new(
+            tonic_health::server::HealthService::from_health_reporter(self.health.clone()),
+        );
+        // Clients have moved to v1, but grpcurl and others still ask for v1alpha.
+        let reflection = || {
+            tonic_reflection::server::Builder::configure()
+                .register_encoded_file_descriptor_set(DESCRIPTORS)
+                .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        };
+        let mut routes = Routes::builder();
+        routes
+            .add_service(classifier)
+            .add_service(health)
+            .add_service(reflection().build_v1()?)
+            .add_service(reflection().build_v1alpha()?);
+        Ok(routes.routes())
+    }
+
+    /// Warms up, serves until `shutdown`, and drains. Returns when the shutdown has to be over.
+    async fn live(
+        &self,
+        shutdown: impl Future<Output = ()>,
+    ) -> Result<(Instant, ServeReport), ServeError> {
+        let mut shutdown = pin!(shutdown);
+        tokio::select! {
+            () = &mut shutdown => {}
+            warm = self.warm_up() => {
+                warm?;
+                self.lifecycle.advance(Phase::Serving);
+                self.report(ServingStatus::Serving).await;
+                tracing::info!("serving");
+                shutdown.await;
+            }
+        }
+        Ok(self.drain().await)
+    }
+
+    async fn warm_up(&self) -> Result<(), ServeError> {
+        for classifier in self.models.iter() {
+            let model = &classifier.info().name;
+            classifier
+                .warm_up()
+                .await
+                .map_err(|source| ServeError::WarmUp { model: model.clone(), source })?;
+        }
+        Ok(())
+    }
+
+    async fn drain(&self) -> (Instant, ServeReport) {
+        let bound = Instant::now() + self.drain_timeout;
+        self.report(ServingStatus::NotServing).await;
+        self.lifecycle.advance(Phase::Draining);
+        tracing::info!(timeout = ?self.drain_timeout, "draining");
+        // A tenth of the time is left for the refusals of what is not done by then.
+        let timeout = self.drain_timeout - self.drain_timeout / 10;
+        let mut drains = JoinSet::new();
+        for (index, classifier) in self.models.iter().enumerate() {
+            let classifier = Arc::clone(classifier);
+            drains.spawn(async move {
+                let report = classifier.drain(timeout).await;
+                (index, (classifier.info().name.clone(), report))
+            });
+        }
+        let mut models = drains.join_all().await;
+        models.sort_by_key(|(index, _)| *index);
+        let models = models.into_iter().map(|(_, report)| report).collect();
+        // Answered by the engine is not answered yet: replies are still on their way out.
+        let _ = timeout_at(bound, self.lifecycle.idle()).await;
+        (bound, ServeReport { models, closed_in_time: false })
+    }
+
+    /// Says how the server as a whole and its one service are.
+    async fn report(&self, status: ServingStatus) {
+        self.health.set_service_status("", status).await;
+        self.health.set_service_status(SERVICE_NAME, status).await;
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.lifecycle.advance(Phase::Closed);
+    }
+}

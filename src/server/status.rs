@@ -1,0 +1,262 @@
+//! The one place where an error becomes a gRPC status.
+//!
+//! Each status carries an `ErrorInfo` (a stable reason in the domain `tasnif`, and the figures as
+//! metadata); one that is the caller's fault also has a `BadRequest` naming the field; one that is
+//! worth trying again has a `RetryInfo`.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt};
+
+use crate::engine::EngineError;
+use crate::pipeline::ClassifyError;
+
+/// `ErrorInfo.domain` of every error.
+const DOMAIN: &str = "tasnif";
+
+/// Characters of a message, and of a value in the details. A status travels in HTTP/2 headers, of
+/// which clients take 8 to 16 KiB, and an error may quote what the client sent.
+const MAX_MESSAGE_CHARS: usize = 400;
+const MAX_VALUE_CHARS: usize = 120;
+
+/// Why a call, or one document of it, has no answer.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub(crate) enum CallError {
+    /// The document or its options.
+    #[error(transparent)]
+    Classify(#[from] ClassifyError),
+    /// A model that is not served.
+    #[error("no model is called {model:?}; served are {}", .known.join(", "))]
+    UnknownModel { field: &'static str, model: String, known: Vec<String> },
+    /// A request without a document.
+    #[error("document is missing")]
+    MissingDocument,
+    /// A batch that is empty or too large.
+    #[error("documents has {actual} entries; it must have 1 to {limit}")]
+    BatchSize { limit: usize, actual: usize },
+    /// A `grpc-timeout` header that is not one.
+    #[error("grpc-timeout is {value:?}; it must be 1 to 8 digits and one of H, M, S, m, u or n")]
+    InvalidTimeout { value: String },
+    /// A message over the limit. How large it was is known where the transport says so.
+    #[error("the message has {}; the limit is {limit} bytes", bytes(.actual))]
+    MessageTooLarge { limit: usize, actual: Option<usize> },
+    /// Bytes that are not the message that the call takes.
+    #[error("the message cannot be read: {0}")]
+    MalformedMessage(String),
+    /// The models are still loading.
+    #[error("the server is warming up; try again in {} ms", .retry_after.as_millis())]
+    WarmingUp { retry_after: Duration },
+    /// The server is shutting down.
+    #[error("the server is shutting down; try again in {} ms, or another one", .retry_after.as_millis())]
+    ShuttingDown { retry_after: Duration },
+    /// The caller's deadline passed.
+    #[error("the deadline passed before the answer was ready")]
+    DeadlineExceeded,
+    /// A bug: the code that answers the call panicked.
+    #[error("the call failed because of a bug in the server, which goes on; its log says more")]
+    Panicked,
+}
+
+fn bytes(actual: &Option<usize>) -> String {
+    actual.map_or_else(|| "too many bytes".to_owned(), |actual| format!("{actual} bytes"))
+}
+
+/// What a status says of an error, the message aside.
+struct Facts {
+    code: Code,
+    reason: &'static str,
+    field: Option<&'static str>,
+    retry_after: Option<Duration>,
+    metadata: Vec<(&'static str, String)>,
+}
+
+impl Facts {
+    fn new(code: Code, reason: &'static str) -> Self {
+        Self { code, reason, field: None, retry_after: None, metadata: Vec::new() }
+    }
+
+    fn invalid(field: &'static str, reason: &'static str) -> Self {
+        Self::new(Code::InvalidArgument, reason).at(field)
+    }
+
+    fn at(mut self, field: &'static str) -> Self {
+        self.field = Some(field);
+        self.with("field", field)
+    }
+
+    fn retry(mut self, after: Duration) -> Self {
+        self.retry_after = Some(after);
+        self
+    }
+
+    fn with(mut self, key: &'static str, value: impl ToString) -> Self {
+        self.metadata.push((key, clip(&value.to_string(), MAX_VALUE_CHARS)));
+        self
+    }
+}
+
+impl CallError {
+    /// The gRPC code of the error.
+    pub(crate) fn code(&self) -> Code {
+        facts(self).code
+    }
+
+    /// Whether the same request may well succeed later.
+    pub(crate) fn is_retriable(&self) -> bool {
+        facts(self).retry_after.is_some()
+    }
+
+    /// The error in words, short enough to send.
+    pub(crate) fn message(&self) -> String {
+        clip(&self.to_string(), MAX_MESSAGE_CHARS)
+    }
+}
+
+impl From<EngineError> for CallError {
+    fn from(error: EngineError) -> Self {
+        Self::Classify(ClassifyError::Engine(error))
+    }
+}
+
+impl From<CallError> for Status {
+    fn from(error: CallError) -> Self {
+        let facts = facts(&error);
+        let message = error.message();
+        let metadata = facts.metadata.into_iter().map(|(key, value)| (key.to_owned(), value));
+        let mut details = ErrorDetails::new();
+        details.set_error_info(facts.reason, DOMAIN, metadata.collect::<HashMap<_, _>>());
+        if let Some(field) = facts.field {
+            details.add_bad_request_violation(field, message.as_str());
+        }
+        if let Some(after) = facts.retry_after {
+            details.set_retry_info(Some(after));
+        }
+        Status::with_error_details(facts.code, message, details)
+    }
+}
+
+/// Replaces a status that the transport made by one with a precise code and details, or says with
+/// `None` that there is nothing to add. `limit` is the size that a message may have, in bytes.
+///
+/// tonic answers OUT_OF_RANGE to a message over the limit, and INTERNAL to one that it cannot
+/// decode; both are the client's and will not get better by trying again: INVALID_ARGUMENT.
+pub(crate) fn precise(status: &Status, limit: usize) -> Option<CallError> {
+    if !status.details().is_empty() {
+        return None;
+    }
+    match status.code() {
+        Code::OutOfRange => {
+            let actual = first_number(status.message());
+            Some(CallError::MessageTooLarge { limit, actual })
+        }
+        Code::Internal => Some(CallError::MalformedMessage(status.message().to_owned())),
+        _ => None,
+    }
+}
+
+fn facts(error: &CallError) -> Facts {
+    match error {
+        CallError::Classify(error) => classify_facts(error),
+        CallError::UnknownModel { field, model, .. } => {
+            Facts::new(Code::NotFound, "UNKNOWN_MODEL").at(field).with("model", model)
+        }
+        CallError::MissingDocument => Facts::invalid("document", "MISSING_DOCUMENT"),
+        CallError::BatchSize { limit, actual } => {
+            Facts::invalid("documents", "BATCH_SIZE").with("limit", limit).with("actual", actual)
+        }
+        CallError::InvalidTimeout { value } => {
+            Facts::invalid("grpc-timeout", "INVALID_TIMEOUT").with("value", value)
+        }
+        CallError::MessageTooLarge { limit, actual } => {
+            let facts = Facts::new(Code::InvalidArgument, "MESSAGE_TOO_LARGE").with("limit", limit);
+            match actual {
+                Some(actual) => facts.with("actual", actual),
+                None => facts,
+            }
+        }
+        CallError::MalformedMessage(_) => Facts::new(Code::InvalidArgument, "MALFORMED_MESSAGE"),
+        CallError::WarmingUp { retry_after } => {
+            Facts::new(Code::Unavailable, "WARMING_UP").retry(*retry_after)
+        }
+        CallError::ShuttingDown { retry_after } => {
+            Facts::new(Code::Unavailable, "DRAINING").retry(*retry_after)
+        }
+        CallError::DeadlineExceeded => Facts::new(Code::DeadlineExceeded, "DEADLINE_EXCEEDED"),
+        CallError::Panicked => Facts::new(Code::Internal, "PANICKED"),
+    }
+}
+
+fn classify_facts(error: &ClassifyError) -> Facts {
+    match error {
+        ClassifyError::Empty => Facts::invalid("document.text", "EMPTY_TEXT"),
+        ClassifyError::FieldTooLong { field, unit, limit, actual } => {
+            Facts::invalid(field, "FIELD_TOO_LONG")
+                .with("unit", unit)
+                .with("limit", limit)
+                .with("actual", actual)
+        }
+        ClassifyError::TooLong { limit, actual } => {
+            Facts::invalid("document.text", "TEXT_TOO_LONG")
+                .with("unit", "tokens")
+                .with("limit", limit)
+                .with("actual", actual)
+        }
+        ClassifyError::TooManyWindows { limit, actual } => {
+            Facts::invalid("document.text", "TOO_MANY_WINDOWS")
+                .with("unit", "windows")
+                .with("limit", limit)
+                .with("actual", actual)
+        }
+        ClassifyError::UnknownTask { task, model, .. } => {
+            Facts::new(Code::NotFound, "UNKNOWN_TASK")
+                .at("options.tasks")
+                .with("task", task)
+                .with("model", model)
+        }
+        ClassifyError::InvalidOption { field, value, .. } => {
+            Facts::invalid(field, "INVALID_OPTION").with("value", value)
+        }
+        ClassifyError::Tokenizer(_) => Facts::new(Code::Internal, "TOKENIZER_FAILED"),
+        ClassifyError::Engine(error) => engine_facts(error),
+    }
+}
+
+fn engine_facts(error: &EngineError) -> Facts {
+    match error {
+        EngineError::Overloaded { queued_tokens, limit, retry_after } => {
+            Facts::new(Code::ResourceExhausted, "OVERLOADED")
+                .with("queued_tokens", queued_tokens)
+                .with("limit", limit)
+                .retry(*retry_after)
+        }
+        EngineError::TooLarge { tokens, limit } => Facts::invalid("document", "DOCUMENT_TOO_LARGE")
+            .with("unit", "tokens")
+            .with("limit", limit)
+            .with("actual", tokens),
+        EngineError::Draining { retry_after } => {
+            Facts::new(Code::Unavailable, "DRAINING").retry(*retry_after)
+        }
+        EngineError::DeadlineExceeded => Facts::new(Code::DeadlineExceeded, "DEADLINE_EXCEEDED"),
+        EngineError::WorkerPanicked => Facts::new(Code::Internal, "WORKER_PANICKED"),
+        EngineError::InvalidJob { .. } => Facts::new(Code::Internal, "INVALID_JOB"),
+        EngineError::Encode { .. } => Facts::new(Code::Internal, "ENCODER_FAILED"),
+    }
+}
+
+/// At most `chars` characters of `text`; a cut is marked.
+fn clip(text: &str, chars: usize) -> String {
+    match text.char_indices().nth(chars) {
+        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
+        None => text.to_owned(),
+    }
+}
+
+fn first_number(text: &str) -> Option<usize> {
+    text.split(|c: char| !c.is_ascii_digit()).find_map(|digits| digits.parse().ok())
+}
+
+#[cfg(test)]
+#[path = "status_tests.rs"]
+mod tests;

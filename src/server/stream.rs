@@ -1,0 +1,134 @@
+//! `ClassifyStream`: documents in, outcomes out in the same order, for as long as the caller sends.
+//!
+//! A task reads the requests and starts on them; what it has started waits, in order, in a bounded
+//! channel for the response. A caller that does not read its responses so fills the channel, which
+//! stops the reading, which through HTTP/2's flow control stops the caller from sending.
+//!
+//! A bad document fails alone. The stream as a whole ends with a status when its options are bad,
+//! when a message is over the limit or unreadable (where it ends, and the next one begins, can then
+//! not be told), at its deadline, and when the server drains before the caller has sent everything:
+//! then every document that was read has its outcome first, and the status is UNAVAILABLE, so that a
+//! caller that goes on after the last outcome loses nothing.
+
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_stream::{Stream, StreamExt};
+use tonic::Status;
+
+use super::convert;
+use super::deadline::Deadline;
+use super::lifecycle::{OpenCall, shutting_down};
+use super::proto::{ClassifyStreamRequest, ClassifyStreamResponse};
+use super::status::precise;
+use super::work::{RunningItem, Work};
+use crate::engine::Lane;
+use crate::pipeline::Models;
+
+/// The outcomes of a stream.
+pub(crate) type Responses =
+    Pin<Box<dyn Stream<Item = Result<ClassifyStreamResponse, Status>> + Send>>;
+
+/// What a stream needs of its server.
+pub(crate) struct StreamContext {
+    /// The loaded models.
+    pub(crate) models: Arc<Models>,
+    /// Documents read and not yet taken by the caller, at most; 2 or more.
+    pub(crate) in_flight: usize,
+    /// Bytes that a message may have.
+    pub(crate) max_message_bytes: usize,
+    /// When the caller stops waiting.
+    pub(crate) deadline: Option<Instant>,
+    /// The call, open until the responses are dropped.
+    pub(crate) call: OpenCall,
+}
+
+/// What the response says next: a document's outcome, or the status that ends the stream.
+type Next = Result<RunningItem, Status>;
+
+/// Answers `requests`. Dropping the responses cancels what is under way.
+pub(crate) fn respond<S>(requests: S, context: StreamContext) -> Responses
+where
+    S: Stream<Item = Result<ClassifyStreamRequest, Status>> + Send + 'static,
+{
+    // One more document is in the hands of the response.
+    let (started, waiting) = mpsc::channel(context.in_flight.saturating_sub(1).max(1));
+    let context = Arc::new(context);
+    tokio::spawn(read(requests, started, Arc::clone(&context)));
+    Box::pin(ReceiverStream::new(waiting).then(move |next| {
+        let _open = &context;
+        outcome(next)
+    }))
+}
+
+async fn outcome(next: Next) -> Result<ClassifyStreamResponse, Status> {
+    let (id, outcome) = next?.finish().await;
+    Ok(ClassifyStreamResponse { result: Some(convert::item_result(id, outcome)) })
+}
+
+/// Starts on every request, and says last how the stream ends if it is not well.
+async fn read<S>(requests: S, started: mpsc::Sender<Next>, context: Arc<StreamContext>)
+where
+    S: Stream<Item = Result<ClassifyStreamRequest, Status>>,
+{
+    let deadline = Deadline::from(context.deadline);
+    let end = match deadline.limit(start_all(requests, &started, &context)).await {
+        Ok(end) => end,
+        Err(late) => Err(late.into()),
+    };
+    if let Err(status) = end {
+        // The caller may be gone; then nobody is there to be told.
+        let _ = started.send(Err(status)).await;
+    }
+}
+
+/// Starts on every request until the last, or until the caller or the server leaves.
+async fn start_all<S>(
+    requests: S,
+    started: &mpsc::Sender<Next>,
+    context: &StreamContext,
+) -> Result<(), Status>
+where
+    S: Stream<Item = Result<ClassifyStreamRequest, Status>>,
+{
+    let mut requests = pin!(requests);
+    let mut draining = pin!(context.call.draining());
+    let mut work = None;
+    loop {
+        // The place first, then the request: a document for which there is no place stays unread.
+        let Ok(place) = started.reserve().await else { return Ok(()) };
+        let request = tokio::select! {
+            biased;
+            () = started.closed() => return Ok(()),
+            () = &mut draining => return Err(shutting_down().into()),
+            request = requests.next() => request,
+        };
+        let request = match request {
+            None => return Ok(()),
+            Some(Ok(request)) => request,
+            Some(Err(status)) => {
+                let error = precise(&status, context.max_message_bytes);
+                return Err(error.map_or(status, Status::from));
+            }
+        };
+        let work = match &work {
+            Some(work) => work,
+            None => &*work.insert(first(context, request.options)?),
+        };
+        place.send(Ok(work.start(convert::document(request.document))));
+    }
+}
+
+/// The work that the options of a stream's first message ask for. Its documents wait for room in
+/// the queue whatever their lane: the stream has a way to make its caller wait, too.
+fn first(
+    context: &StreamContext,
+    options: Option<super::proto::Options>,
+) -> Result<Arc<Work>, Status> {
+    let asked = convert::options(options)?;
+    let work = Work::resolve(&context.models, asked, Lane::Bulk, context.deadline)?;
+    Ok(Arc::new(work.waiting()))
+}
