@@ -14,6 +14,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         use protox::prost::Message;
         descriptors.encode_to_vec()
     })?;
-    tonic_prost_build::configure().compile_fds(descriptors)?;
+    // The command line prints replies as JSON.
+    tonic_prost_build::configure()
+        .type_attribute(".tasnif.v1", "#[derive(serde::Serialize)]")
+        .field_attribute("logit", "#[serde(skip_serializing_if = \"Option::is_none\")]")
+        .compile_fds(descriptors)?;
     Ok(())
 }

@@ -1,3 +1,7 @@
-//! The `tasnif` command.
+//! The `tasnif` command: parses the arguments and calls [`tasnif::cli`].
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    tasnif::cli::main()
+}

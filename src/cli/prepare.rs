@@ -19,7 +19,7 @@ use crate::pipeline::{Document, DocumentLimits, LongText, token_windows};
 /// writes `{"id", "windows": [[token ids]]}`, or `{"id", "error"}`, a line each,
 /// in the same order. The other fields are ignored.
 #[derive(Debug, Args)]
-pub struct PrepareArgs {
+pub(super) struct PrepareArgs {
     /// A model directory; its weights need not be there
     #[arg(long, value_name = "PATH")]
     model: PathBuf,
@@ -61,7 +61,11 @@ enum Outcome {
 ///
 /// # Errors
 /// If the model cannot be loaded, or a stream fails.
-pub fn run(args: &PrepareArgs, input: impl BufRead, output: impl Write) -> anyhow::Result<()> {
+pub(super) fn run(
+    args: &PrepareArgs,
+    input: impl BufRead,
+    output: impl Write,
+) -> anyhow::Result<()> {
     let (mut config, tokenizer) = TextConfig::load(&args.model)?;
     let long_text = if args.head.is_some() { LongText::Head } else { LongText::Windows };
     config.window = args.head.or(args.window).unwrap_or(config.window);

@@ -163,12 +163,11 @@ impl Classifier {
         let Output { rows, timing } = self.engine.submit(job).await?;
         let logits = decision::aggregate(rows.iter(), &lengths, &self.info.tasks);
 
-        let chosen = tasks.iter().filter_map(|&index| {
-            Some((self.info.tasks.get(index)?, logits.get(index)?))
-        });
-        let mut results: Vec<TaskResult> = chosen
-            .map(|(task, logits)| decision::decide(task, logits, options))
-            .collect();
+        let chosen = tasks
+            .iter()
+            .filter_map(|&index| Some((self.info.tasks.get(index)?, logits.get(index)?)));
+        let mut results: Vec<TaskResult> =
+            chosen.map(|(task, logits)| decision::decide(task, logits, options)).collect();
         if options.evidence > 0 {
             let run = evidence::Run { classifier: self, document, options, deadline };
             run.explain(&tasks, &mut results).await?;

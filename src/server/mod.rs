@@ -28,5 +28,7 @@ mod status;
 mod stream;
 mod work;
 
+pub(crate) use convert::{classification, model, timing};
+
 pub use config::{ConfigError, ServerConfig};
 pub use serve::{ServeError, ServeReport, bind, serve};

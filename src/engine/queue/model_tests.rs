@@ -57,7 +57,8 @@ fn check_counts(queue: &Queue) {
     for (lane, limit) in [(Lane::Interactive, MAX_QUEUED), (Lane::Bulk, MAX_QUEUED / 4 * 3)] {
         let state = queue.lanes.get(lane);
         let jobs = |ids: &BTreeSet<JobId>| ids.iter().map(|id| &queue.jobs[id]).collect::<Vec<_>>();
-        let tokens = |jobs: &[&Entry]| jobs.iter().flat_map(|job| &job.rest).map(Vec::len).sum();
+        let tokens =
+            |jobs: &[&Entry]| jobs.iter().flat_map(|job| &job.rest).map(Vec::len).sum::<usize>();
         let (queued, waiting) = (jobs(&state.queued), jobs(&state.waiting));
         assert_eq!(state.queued_tokens, tokens(&queued));
         assert_eq!(state.waiting_tokens, tokens(&waiting));

@@ -1,0 +1,84 @@
+//! Exit codes, and what a failure tells its reader to do next.
+
+use std::process::ExitCode;
+
+use crate::pipeline::{LoadError, ModelsError};
+use crate::server::ServeError;
+
+/// Shown under `tasnif --help`; the README has the same table.
+pub(super) const HELP: &str = "\
+Exit codes:
+  0  done
+  1  a document was refused, or something failed while running
+  2  the command line is wrong
+  3  a model cannot be loaded
+  4  the server cannot be reached, or the address cannot be listened on";
+
+/// A failure whose kind the exit code tells.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failure {
+    /// The command line is wrong beyond what clap sees.
+    #[error("{0}")]
+    Usage(String),
+    /// A server does not answer.
+    #[error("cannot reach {url}: {message}")]
+    Unreachable {
+        /// Its address.
+        url: String,
+        /// Why not.
+        message: String,
+    },
+    /// A model is not usable.
+    #[error("model {path}: {source}")]
+    Model {
+        /// Its directory.
+        path: String,
+        /// Why not.
+        source: Box<LoadError>,
+    },
+    /// There is no shipped model where it is looked for.
+    #[error("there is no model: {0} is not here")]
+    NoModel(String),
+}
+
+/// Prints `error` with all its causes to standard error and returns the code.
+#[allow(clippy::print_stderr)] // The error is for the caller, whatever the log filter.
+pub(super) fn report(error: &anyhow::Error) -> ExitCode {
+    let (code, hint) = classify(error);
+    eprintln!("tasnif: {error:#}");
+    if let Some(hint) = hint {
+        eprintln!("  {hint}");
+    }
+    ExitCode::from(code)
+}
+
+fn classify(error: &anyhow::Error) -> (u8, Option<&'static str>) {
+    if let Some(failure) = error.downcast_ref::<Failure>() {
+        return match failure {
+            Failure::Usage(_) => (2, Some("see `tasnif --help`, or `tasnif COMMAND --help`")),
+            Failure::Unreachable { .. } => {
+                (4, Some("start one with `tasnif serve`, or check the address"))
+            }
+            Failure::Model { .. } => (
+                3,
+                Some(
+                    "a model is a directory with config.json, tokenizer.json and model.safetensors; see docs/bundle.md",
+                ),
+            ),
+            Failure::NoModel(_) => {
+                (3, Some("run from the repository's root, or name a model with --model PATH"))
+            }
+        };
+    }
+    if error.is::<ModelsError>() {
+        return (2, None);
+    }
+    match error.downcast_ref::<ServeError>() {
+        Some(ServeError::Bind { .. }) => {
+            (4, Some("choose another address with --listen HOST:PORT"))
+        }
+        Some(ServeError::Config(_)) => (2, None),
+        Some(ServeError::WarmUp { .. }) => (3, Some("the model's weights may be damaged")),
+        _ => (1, None),
+    }
+}
