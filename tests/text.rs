@@ -101,12 +101,25 @@ fn none_changes_nothing() {
     assert_eq!(Profile::None.normalize(raw).text(), raw);
 }
 
-/// Expected strings come from AraBERT's own `preprocess.py`, by
-/// `tests/goldens/arabert_preprocess.py`.
 #[test]
 fn camelbert_drops_marks_and_keeps_letters() {
     assert_eq!(
         Profile::Camelbert.normalize("قَالَ\u{0000} الوزيـــر:\t أهلاً").text(),
         "قال الوزير: أهلا"
     );
+}
+
+/// The expected strings are those of AraBERT's own `preprocess.py`, written by
+/// `tests/goldens/arabert_preprocess.py`.
+#[test]
+fn arabert_gives_what_its_authors_code_gives() {
+    let goldens: serde_json::Value =
+        serde_json::from_str(include_str!("goldens/arabert_preprocess.json")).unwrap();
+    let goldens = goldens.as_array().unwrap();
+    assert!(goldens.len() > 10);
+    for golden in goldens {
+        let text = golden["text"].as_str().unwrap();
+        let expected = golden["expected"].as_str().unwrap();
+        assert_eq!(Profile::Arabert.normalize(text).text(), expected, "{text:?}");
+    }
 }

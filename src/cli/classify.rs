@@ -30,7 +30,7 @@ Examples:
   cat article.txt | tasnif classify - --server http://127.0.0.1:50051")]
 pub(super) struct ClassifyArgs {
     /// A UTF-8 text file, or - for standard input
-    #[arg(value_name = "FILE", required_unless_present = "text", conflicts_with = "text")]
+    #[arg(value_name = "FILE", conflicts_with = "text")]
     file: Option<PathBuf>,
     /// The text itself
     #[arg(long)]
@@ -136,7 +136,10 @@ impl ClassifyArgs {
                     .map_err(|error| Failure::Usage(format!("cannot open {name}: {error}")))?;
                 (name.clone(), read_text(opened, &name)?)
             }
-            (None, None) => return Err(Failure::Usage("give a FILE, - or --text".into()).into()),
+            (None, None) => {
+                let message = "give a FILE, - for standard input, or --text TEXT";
+                return Err(Failure::Usage(message.to_owned()).into());
+            }
         };
         Ok(Document { id, title: self.title.clone(), text })
     }

@@ -1,0 +1,245 @@
+//! The binary, through its arguments, streams and exit codes.
+
+mod support;
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+
+use serde_json::Value;
+use support::tiny_bundle;
+
+const TEXT: &str = "أعلنت الوزارة اليوم خطة جديدة لتطوير المدارس في المدن والقرى.";
+
+fn tasnif(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tasnif"));
+    command.args(args).env_remove("TASNIF_LOG");
+    command
+}
+
+fn run(args: &[&str], input: &str) -> Output {
+    let mut command = tasnif(args);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    // The child may end without reading.
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+    child.wait_with_output().unwrap()
+}
+
+fn code(output: &Output) -> Option<i32> {
+    output.status.code()
+}
+
+fn stdout(output: &Output) -> &str {
+    str::from_utf8(&output.stdout).unwrap()
+}
+
+fn stderr(output: &Output) -> &str {
+    str::from_utf8(&output.stderr).unwrap()
+}
+
+fn json(output: &Output) -> Value {
+    assert_eq!(code(output), Some(0), "{}", stderr(output));
+    serde_json::from_str(stdout(output)).unwrap()
+}
+
+fn bundle() -> (tempfile::TempDir, String) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("tiny");
+    tiny_bundle(&path);
+    (dir, path.to_str().unwrap().to_owned())
+}
+
+/// A server on a free port, killed when dropped.
+struct Server {
+    child: Child,
+    address: String,
+    log: BufReader<std::process::ChildStderr>,
+}
+
+impl Server {
+    fn start(model: &str) -> Self {
+        let mut command = tasnif(&["serve", "--listen", "127.0.0.1:0", "--model", model]);
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+        let mut log = BufReader::new(child.stderr.take().unwrap());
+        let mut address = None;
+        let mut line = String::new();
+        while log.read_line(&mut line).unwrap() > 0 {
+            if let Some((_, rest)) = line.split_once("listening;") {
+                address = rest.split_once("address=").map(|(_, found)| found.trim().to_owned());
+            }
+            if line.contains("serving") {
+                break;
+            }
+            line.clear();
+        }
+        Self { child, address: address.expect("an address in the log"), log }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn classify_prints_json_where_there_is_no_terminal() {
+    let (_dir, model) = bundle();
+    let answer = json(&run(&["classify", "-", "--model", &model, "--title", "مدارس"], TEXT));
+    let tasks = answer["classification"]["tasks"].as_array().unwrap();
+    assert_eq!(tasks.len(), 2);
+    for task in tasks {
+        let labels = task["labels"].as_array().unwrap();
+        let sum: f64 = labels.iter().map(|label| label["score"].as_f64().unwrap()).sum();
+        assert!((sum - 1.0).abs() < 1e-4, "{sum}");
+        assert_eq!(task["label"], labels[0]["label"], "best first");
+        assert!(labels[0].get("logit").is_none(), "logits only if asked for");
+    }
+    assert_eq!(answer["classification"]["usage"]["windows"], 1);
+}
+
+#[test]
+fn classify_follows_its_options() {
+    let (_dir, model) = bundle();
+    let long = format!("{TEXT} ").repeat(20);
+    let args = ["classify", "-", "--model", &model, "--task", "topic", "--top-k", "2", "--logits"];
+    let answer = json(&run(&[&args[..], &["--long-text", "head"]].concat(), &long));
+    let answer = &answer["classification"];
+    assert_eq!(answer["tasks"].as_array().unwrap().len(), 1);
+    let labels = answer["tasks"][0]["labels"].as_array().unwrap();
+    assert!(labels.len() == 2 && labels.iter().all(|label| label["logit"].is_number()));
+    assert_eq!(
+        (&answer["usage"]["windows"], &answer["usage"]["truncated"]),
+        (&1.into(), &true.into())
+    );
+    let whole = json(&run(&args, &long));
+    assert!(whole["classification"]["usage"]["windows"].as_u64().unwrap() > 1);
+}
+
+#[test]
+fn a_file_is_read_and_the_table_has_bars_and_evidence() {
+    let (dir, model) = bundle();
+    let file = dir.path().join("article.txt");
+    std::fs::write(&file, format!("{TEXT} {TEXT} وقال الوزير إن العمل يبدأ غدا.")).unwrap();
+    let args =
+        ["classify", file.to_str().unwrap(), "--model", &model, "--table", "--evidence", "2"];
+    let output = run(&args, "");
+    assert_eq!(code(&output), Some(0), "{}", stderr(&output));
+    let table = stdout(&output);
+    for part in ["topic", "sentiment", " %", "█", "window", "tiny"] {
+        assert!(table.contains(part), "{part:?} in\n{table}");
+    }
+}
+
+#[test]
+fn failures_have_their_codes_and_say_what_to_do() {
+    let (dir, model) = bundle();
+    let missing = dir.path().join("nothing");
+    let missing = missing.to_str().unwrap();
+    let cases: [(&[&str], i32, &str); 7] = [
+        (&["classify", "--model", &model, "--text", " "], 1, "document.text"),
+        (
+            &["classify", "--model", &model, "--text", TEXT, "--task", "weather"],
+            1,
+            "topic, sentiment",
+        ),
+        (&["classify"], 2, "--text"),
+        (&["classify", missing, "--model", &model], 2, "cannot open"),
+        (&["--log", "a=b=c", "models", "--model", &model], 2, "--log"),
+        (&["classify", "--model", missing, "--text", TEXT], 3, "a model is a directory with"),
+        (&["classify", "--server", "127.0.0.1:1", "--text", TEXT], 4, "tasnif serve"),
+    ];
+    for (args, expected, says) in cases {
+        let output = run(args, "");
+        assert_eq!(code(&output), Some(expected), "{args:?}: {}", stderr(&output));
+        assert!(stderr(&output).contains(says), "{args:?}: {}", stderr(&output));
+        assert_eq!(stdout(&output), "", "{args:?}");
+    }
+}
+
+#[test]
+fn text_that_is_not_utf8_is_refused_with_its_place() {
+    let (dir, model) = bundle();
+    let file = dir.path().join("latin.txt");
+    std::fs::write(&file, b"abc\xff").unwrap();
+    let output = run(&["classify", file.to_str().unwrap(), "--model", &model], "");
+    assert_eq!(code(&output), Some(1));
+    assert!(stderr(&output).contains("not UTF-8: byte 3"), "{}", stderr(&output));
+}
+
+#[test]
+fn models_shows_tasks_precision_and_digest() {
+    let (_dir, model) = bundle();
+    let named = format!("news={model}");
+    let models = json(&run(&["models", "--model", &named, "--model", &model], ""));
+    assert_eq!((&models[0]["name"], &models[1]["name"]), (&"news".into(), &"tiny".into()));
+    assert_eq!(models[0]["precision"], "f32");
+    assert_eq!(models[0]["digest"].as_str().unwrap().len(), 64);
+    let twice = run(&["models", "--model", &model, "--model", &model], "");
+    assert_eq!(code(&twice), Some(2), "{}", stderr(&twice));
+}
+
+#[test]
+fn prepare_gives_a_line_of_windows_for_each_document() {
+    let (_dir, model) = bundle();
+    let long = TEXT.repeat(20);
+    let rows = format!(
+        "{}\n{}\nnot json\n{}\n",
+        serde_json::json!({"id": "a", "title": "مدارس", "text": TEXT, "topic": "education"}),
+        serde_json::json!({"id": 2, "text": long}),
+        serde_json::json!({"id": "c", "text": ""}),
+    );
+    let lines = |args: &[&str]| -> Vec<Value> {
+        let output = run(&[&["prepare", "--model", &model], args].concat(), &rows);
+        assert_eq!(code(&output), Some(0), "{}", stderr(&output));
+        stdout(&output).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    let prepared = lines(&[]);
+    assert_eq!(prepared.len(), 4);
+    assert_eq!((&prepared[0]["id"], &prepared[1]["id"]), (&"a".into(), &2.into()));
+    assert_eq!(prepared[0]["windows"].as_array().unwrap().len(), 1);
+    assert!(prepared[1]["windows"].as_array().unwrap().len() > 1);
+    assert!(prepared[2]["error"].is_string() && prepared[3]["error"].is_string());
+    let head = lines(&["--head", "40"]);
+    let windows = head[1]["windows"].as_array().unwrap();
+    assert_eq!((windows.len(), windows[0].as_array().unwrap().len()), (1, 40));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_server_answers_and_ends_on_sigterm() {
+    let (_dir, model) = bundle();
+    let mut server = Server::start(&model);
+    let args = ["classify", "--server", &server.address, "--text", TEXT];
+    let remote = json(&run(&args, ""));
+    let local = json(&run(&["classify", "--model", &model, "--text", TEXT], ""));
+    assert_eq!(remote["classification"], local["classification"], "here as there");
+    let models = json(&run(&["models", "--server", &server.address], ""));
+    assert_eq!(models[0]["name"], "tiny");
+
+    let refused = run(&["classify", "--server", &server.address, "--text", " "], "");
+    assert_eq!(code(&refused), Some(1));
+    assert!(stderr(&refused).contains("InvalidArgument"), "{}", stderr(&refused));
+
+    let busy = run(&["serve", "--listen", &server.address, "--model", &model], "");
+    assert_eq!(code(&busy), Some(4), "{}", stderr(&busy));
+    assert!(stderr(&busy).contains("--listen"), "{}", stderr(&busy));
+
+    let id = server.child.id().to_string();
+    assert!(Command::new("kill").arg(&id).status().unwrap().success());
+    let mut rest = String::new();
+    server.log.read_to_string(&mut rest).unwrap();
+    assert_eq!(server.child.wait().unwrap().code(), Some(0), "{rest}");
+    assert!(rest.contains("draining") && rest.contains("drained"), "{rest}");
+}
+
+#[test]
+fn the_shipped_model_classifies() {
+    assert!(Path::new("models/tasnif-base/model.safetensors").exists());
+    let text = "سجل المهاجم هدفين وقاد فريقه إلى الفوز بلقب الدوري أمام جماهير غفيرة في الملعب.";
+    let answer = json(&run(&["classify", "--text", text], ""));
+    let tasks = &answer["classification"]["tasks"];
+    assert_eq!((&tasks[0]["label"], &tasks[1]["label"]), (&"sport".into(), &"positive".into()));
+}
