@@ -95,6 +95,46 @@ fn offsets_lead_back_to_the_original() {
     assert_eq!(found, "الـوزير");
 }
 
+/// The longest text that a server takes, made of what each step looks for, is
+/// read in time linear in its length; a quadratic step would take minutes.
+#[test]
+fn long_hostile_texts_end() {
+    let parts = [
+        "<!--<b>",
+        "<script",
+        "<style>",
+        "RT ",
+        "(وام) ",
+        "رويترز - ",
+        "&amp;",
+        "&am",
+        "&#4",
+        "8;",
+        "ـ",
+        "ًّ",
+        "http://",
+        "a@",
+        "@a",
+        "#_",
+        "ا",
+        "!",
+        "\u{200B}",
+        "ﷺ",
+        "<",
+        ">",
+        ". ",
+        "a.bb",
+        "www",
+    ];
+    for part in parts {
+        let text = part.repeat(400_000 / part.chars().count());
+        for profile in Profile::ALL {
+            let normalized = profile.normalize(&text);
+            assert!(normalized.text().len() <= 20 * text.len());
+        }
+    }
+}
+
 #[test]
 fn none_changes_nothing() {
     let raw = "  <b>كَما</b>   هو ";

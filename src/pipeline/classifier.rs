@@ -72,7 +72,7 @@ struct Reader {
     tokenizer: Tokenizer,
     limits: DocumentLimits,
     /// Normalising and tokenising takes a core, so no more of it runs at a time.
-    cores: Semaphore,
+    cores: Arc<Semaphore>,
 }
 
 impl Classifier {
@@ -119,7 +119,7 @@ impl Classifier {
             config: bundle.text,
             tokenizer: bundle.tokenizer,
             limits,
-            cores: Semaphore::new(nn::default_threads()),
+            cores: Arc::new(Semaphore::new(nn::default_threads())),
         };
         Ok(Self { info, reader: Arc::new(reader), engine: Engine::start(encoder, engine)? })
     }
@@ -312,10 +312,14 @@ impl Classifier {
         work: impl FnOnce(&Reader) -> Result<T, ClassifyError> + Send + 'static,
     ) -> Result<T, ClassifyError> {
         let reader = Arc::clone(&self.reader);
-        // The semaphore is never closed.
-        let permit = self.reader.cores.acquire().await;
-        let done = tokio::task::spawn_blocking(move || work(&reader)).await;
-        drop(permit);
+        // The semaphore is never closed. The permit goes with the work, which a caller
+        // who leaves does not stop.
+        let permit = Arc::clone(&self.reader.cores).acquire_owned().await;
+        let work = move || {
+            let _permit = permit;
+            work(&reader)
+        };
+        let done = tokio::task::spawn_blocking(work).await;
         done.unwrap_or_else(|error| Err(ClassifyError::Tokenizer(error.to_string())))
     }
 }

@@ -31,14 +31,18 @@ static RETWEET: LazyLock<Regex> = LazyLock::new(|| compile(r"^(?:RT\b\s?:?|[:\-â
 /// `text`, whose spaces are squeezed, without bylines at its start. A text that
 /// is nothing but a byline is left as it is.
 pub(super) fn strip(mut text: Mapped) -> Mapped {
+    let mut cut = 0;
     loop {
-        let found = BYLINE.find(text.as_str()).or_else(|| RETWEET.find(text.as_str()));
+        let rest = text.as_str().get(cut..).unwrap_or_default();
+        let found = BYLINE.find(rest).or_else(|| RETWEET.find(rest));
         let length = found.map_or(0, |found| found.end());
-        if length == 0 || length == text.as_str().len() {
-            return text;
+        if length == 0 || length == rest.len() {
+            break;
         }
-        text.cut_start(length);
+        cut += length;
     }
+    text.cut_start(cut);
+    text
 }
 
 #[cfg(test)]

@@ -63,6 +63,9 @@ impl Mapped {
 
     /// Removes the first `bytes` bytes, which end at a character's border.
     pub(super) fn cut_start(&mut self, bytes: usize) {
+        if bytes == 0 {
+            return;
+        }
         let chars = self.text.get(..bytes).map_or(0, |head| head.chars().count());
         self.text.drain(..bytes);
         self.spans.drain(..chars);

@@ -11,6 +11,7 @@ mod mapped;
 mod profile;
 mod sentences;
 mod steps;
+mod tags;
 mod windows;
 
 pub use mapped::Normalized;

@@ -36,7 +36,7 @@ const NEWS: &[Step] = &[
     Step::Remove(Class::Tatweel),
     Step::Remove(Class::Diacritics),
     Step::AsciiDigits,
-    Step::BlankMatches(Pattern::Tags),
+    Step::HtmlTags,
     Step::BlankMatches(Pattern::Urls),
     Step::BlankMatches(Pattern::Emails),
     Step::BlankMatches(Pattern::Mentions),

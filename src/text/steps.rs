@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use regex::Regex;
 
 use super::mapped::Mapped;
-use super::{bylines, chars, entities};
+use super::{bylines, chars, entities, tags};
 
 /// One step of a normalisation profile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +25,8 @@ pub(super) enum Step {
     HtmlEntities,
     /// Runs of three and more of one character of a class become two.
     CollapseRepeats(Class),
+    /// HTML tags, comments, scripts and style sheets become a space.
+    HtmlTags,
     /// Matches of a pattern become a space.
     BlankMatches(Pattern),
     /// Matches of a pattern become a token, set off by spaces.
@@ -99,7 +101,6 @@ fn is_arabert_alphabet(c: char) -> bool {
 /// What the pattern steps look for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Pattern {
-    Tags,
     Urls,
     Emails,
     Mentions,
@@ -119,10 +120,6 @@ impl Pattern {
             }};
         }
         match self {
-            Self::Tags => pattern!(
-                &["<"],
-                r"(?is)<!--.*?-->|<script\b[^<>]*>.*?</script\s*>|<style\b[^<>]*>.*?</style\s*>|<[/!?]?[a-z][^<>]*>"
-            ),
             // Arabic letters and quotes end an address: they are stuck to it without a
             // space in social media posts.
             Self::Urls => pattern!(
@@ -168,6 +165,7 @@ impl Step {
             }
             Self::AsciiDigits => map_chars(text, chars::ascii_digit),
             Self::HtmlEntities => html_entities(text),
+            Self::HtmlTags => tags::blank(text),
             Self::CollapseRepeats(class) => collapse_repeats(text, class),
             Self::BlankMatches(pattern) => match pattern.candidate(text.as_str()) {
                 Some(regex) => text.rewrite(regex, |found, out| out.push(' ', found.span())),
@@ -332,7 +330,7 @@ mod tests {
     fn every_expression_compiles() {
         use Pattern::*;
         for pattern in
-            [Tags, Urls, Emails, Mentions, ArabertTags, ArabertUrls, ArabertEmails, ArabertMentions]
+            [Urls, Emails, Mentions, ArabertTags, ArabertUrls, ArabertEmails, ArabertMentions]
         {
             assert!(!pattern.regex().0.as_str().is_empty());
         }
