@@ -1,5 +1,7 @@
 //! The binary, through its arguments, streams and exit codes.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+
 mod support;
 
 use std::io::{BufRead, BufReader, Read, Write};
@@ -138,7 +140,10 @@ fn failures_have_their_codes_and_say_what_to_do() {
     let (dir, model) = bundle();
     let missing = dir.path().join("nothing");
     let missing = missing.to_str().unwrap();
-    let cases: [(&[&str], i32, &str); 7] = [
+    let cases: [(&[&str], i32, &str); 10] = [
+        (&["prepare", "--model", &model, "--window", "65"], 2, "over the model's 64"),
+        (&["prepare", "--model", &model, "--stride", "64"], 2, "a stride of 64"),
+        (&["prepare", "--model", missing], 3, "a model is a directory with"),
         (&["classify", "--model", &model, "--text", " "], 1, "document.text"),
         (
             &["classify", "--model", &model, "--text", TEXT, "--task", "weather"],

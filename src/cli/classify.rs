@@ -44,6 +44,9 @@ pub(super) struct ClassifyArgs {
     /// Ask a running server instead of loading the model here
     #[arg(long, value_name = "URL")]
     server: Option<String>,
+    /// Seconds to wait for the server's answer
+    #[arg(long, value_name = "SECONDS", default_value_t = client::CALL_TIMEOUT_S, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    timeout: u64,
     /// A task to report; may be repeated. All of them by default
     #[arg(long = "task", value_name = "TASK")]
     tasks: Vec<String>,
@@ -84,7 +87,10 @@ pub(super) fn run(args: &ClassifyArgs) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Runtime::new().context("the runtime does not start")?;
     let text = document.text.clone();
     let response = match &args.server {
-        Some(url) => runtime.block_on(ask(url, args.request(document, top_k)))?,
+        Some(url) => {
+            let request = client::request(args.request(document, top_k), args.timeout);
+            runtime.block_on(ask(url, request))?
+        }
         None => {
             let models: Vec<ModelArg> = args.model.iter().cloned().collect();
             let models = local::load(&models, None, EngineConfig::default())?;
@@ -116,7 +122,7 @@ async fn classify(
 
 async fn ask(
     url: &str,
-    request: proto::ClassifyRequest,
+    request: tonic::Request<proto::ClassifyRequest>,
 ) -> anyhow::Result<proto::ClassifyResponse> {
     let mut client = client::connect(url).await?;
     let reply = client.classify(request).await.map_err(|status| client::refusal(&status))?;

@@ -3,9 +3,13 @@
 use std::time::Duration;
 
 use tonic::transport::{Channel, Endpoint};
+use tonic::{Request, Status};
 
 use super::exit::Failure;
 use crate::server::proto::classifier_client::ClassifierClient;
+
+/// Seconds that a call may take, unless --timeout says otherwise.
+pub(super) const CALL_TIMEOUT_S: u64 = 60;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Replies may be larger than gRPC's default of 4 MiB: 400,000 tokens, say.
@@ -26,7 +30,14 @@ pub(super) async fn connect(url: &str) -> Result<ClassifierClient<Channel>, Fail
     Ok(ClassifierClient::new(channel).max_decoding_message_size(MAX_REPLY_BYTES))
 }
 
+/// `message` as a request with a deadline `timeout_s` seconds from now.
+pub(super) fn request<T>(message: T, timeout_s: u64) -> Request<T> {
+    let mut request = Request::new(message);
+    request.set_timeout(Duration::from_secs(timeout_s));
+    request
+}
+
 /// What a server's refusal says.
-pub(super) fn refusal(status: &tonic::Status) -> anyhow::Error {
-    anyhow::anyhow!("the server answers {:?}: {}", status.code(), status.message())
+pub(super) fn refusal(status: &Status) -> Failure {
+    Failure::Refused { code: status.code(), message: status.message().to_owned() }
 }

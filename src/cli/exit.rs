@@ -36,8 +36,16 @@ pub(super) enum Failure {
         /// Why not.
         source: Box<LoadError>,
     },
+    /// A server does not answer the call.
+    #[error("the server answers {code:?}: {message}")]
+    Refused {
+        /// The status code.
+        code: tonic::Code,
+        /// What it says.
+        message: String,
+    },
     /// There is no shipped model where it is looked for.
-    #[error("there is no model: {0} is not here")]
+    #[error("the shipped model is not at {0}")]
     NoModel(String),
 }
 
@@ -59,6 +67,13 @@ fn classify(error: &anyhow::Error) -> (u8, Option<&'static str>) {
             Failure::Unreachable { .. } => {
                 (4, Some("start one with `tasnif serve`, or check the address"))
             }
+            Failure::Refused { code, .. } => match code {
+                tonic::Code::ResourceExhausted | tonic::Code::Unavailable => {
+                    (1, Some("try again in a moment"))
+                }
+                tonic::Code::DeadlineExceeded => (1, Some("give it more time with --timeout")),
+                _ => (1, None),
+            },
             Failure::Model { .. } => (
                 3,
                 Some(

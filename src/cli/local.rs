@@ -79,14 +79,18 @@ pub(super) fn load(
     Ok(Models::new(classifiers)?)
 }
 
-/// Where the shipped model is: under the working directory, beside the binary, or
-/// in the source tree that the binary was built from.
+/// Where the shipped model is: under the working directory, or beside the binary.
 fn shipped_model() -> Result<PathBuf, Failure> {
-    let beside = std::env::current_exe().ok();
-    let beside = beside.as_deref().and_then(Path::parent).map(|dir| dir.join(SHIPPED));
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(SHIPPED);
-    let mut places = [Some(PathBuf::from(SHIPPED)), beside, Some(source)].into_iter().flatten();
-    places.find(|place| place.is_dir()).ok_or_else(|| Failure::NoModel(SHIPPED.to_owned()))
+    let here = std::env::current_dir().ok();
+    let binary = std::env::current_exe().ok();
+    let beside = binary.as_deref().and_then(Path::parent).map(Path::to_owned);
+    let places: Vec<PathBuf> =
+        [here, beside].into_iter().flatten().map(|place| place.join(SHIPPED)).collect();
+    if let Some(place) = places.iter().find(|place| place.is_dir()) {
+        return Ok(place.clone());
+    }
+    let tried: Vec<String> = places.iter().map(|place| place.display().to_string()).collect();
+    Err(Failure::NoModel(tried.join(" nor at ")))
 }
 
 #[cfg(test)]

@@ -41,6 +41,11 @@ enum Command {
 /// Parses the arguments of the process and runs the command.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
+    // The message of a panic may quote a document; where it happened does not.
+    std::panic::set_hook(Box::new(|panic| {
+        let location = panic.location().map(ToString::to_string).unwrap_or_default();
+        tracing::error!(location, "panic");
+    }));
     match start_logging(&cli.log).and_then(|()| run(&cli.command)) {
         Ok(code) => code,
         Err(error) => exit::report(&error),

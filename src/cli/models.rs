@@ -20,6 +20,9 @@ pub(super) struct ModelsArgs {
     /// Ask a running server what it serves
     #[arg(long, value_name = "URL")]
     server: Option<String>,
+    /// Seconds to wait for the server's answer
+    #[arg(long, value_name = "SECONDS", default_value_t = client::CALL_TIMEOUT_S, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    timeout: u64,
     /// Print JSON also on a terminal
     #[arg(long)]
     json: bool,
@@ -28,7 +31,7 @@ pub(super) struct ModelsArgs {
 pub(super) fn run(args: &ModelsArgs) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Runtime::new().context("the runtime does not start")?;
     let models = match &args.server {
-        Some(url) => runtime.block_on(ask(url))?,
+        Some(url) => runtime.block_on(ask(url, args.timeout))?,
         None => {
             let models = local::load(&args.models, None, EngineConfig::default())?;
             models.iter().map(|model| server::model(model.info())).collect()
@@ -44,8 +47,8 @@ pub(super) fn run(args: &ModelsArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn ask(url: &str) -> anyhow::Result<Vec<proto::Model>> {
+async fn ask(url: &str, timeout_s: u64) -> anyhow::Result<Vec<proto::Model>> {
     let mut client = client::connect(url).await?;
-    let reply = client.list_models(proto::ListModelsRequest {}).await;
+    let reply = client.list_models(client::request(proto::ListModelsRequest {}, timeout_s)).await;
     Ok(reply.map_err(|status| client::refusal(&status))?.into_inner().models)
 }

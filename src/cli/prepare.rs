@@ -10,6 +10,7 @@ use anyhow::Context;
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
+use super::exit::Failure;
 use crate::bundle::{TextConfig, Tokenizer};
 use crate::pipeline::{Document, DocumentLimits, LongText, token_windows};
 
@@ -66,16 +67,30 @@ pub(super) fn run(
     input: impl BufRead,
     output: impl Write,
 ) -> anyhow::Result<()> {
-    let (mut config, tokenizer) = TextConfig::load(&args.model)?;
+    let loaded = TextConfig::load(&args.model).map_err(|error| Failure::Model {
+        path: args.model.display().to_string(),
+        source: Box::new(error.into()),
+    });
+    let (mut config, tokenizer) = loaded?;
     let long_text = if args.head.is_some() { LongText::Head } else { LongText::Windows };
-    config.window = args.head.or(args.window).unwrap_or(config.window);
-    config.stride = args.stride.unwrap_or(config.stride);
-    anyhow::ensure!(
-        config.smallest_capacity(&tokenizer) > 0,
-        "a window of {} tokens has no room for text beside a title of {} tokens; use a larger one",
-        config.window,
-        config.max_title_tokens
-    );
+    let window = args.head.or(args.window).unwrap_or(config.window);
+    if window > config.window {
+        let limit = config.window;
+        return Err(usage(format!("a window of {window} tokens is over the model's {limit}")));
+    }
+    config.window = window;
+    let capacity = config.smallest_capacity(&tokenizer);
+    if capacity == 0 {
+        let title = config.max_title_tokens;
+        return Err(usage(format!(
+            "a window of {window} tokens has no room for text beside a title of {title} tokens"
+        )));
+    }
+    config.stride = args.stride.unwrap_or(config.stride.min(capacity));
+    if !(1..=capacity).contains(&config.stride) {
+        let stride = config.stride;
+        return Err(usage(format!("a stride of {stride} tokens is not between 1 and {capacity}")));
+    }
     let mut output = std::io::BufWriter::new(output);
     for line in input.lines() {
         let line = line.context("standard input cannot be read")?;
@@ -84,6 +99,10 @@ pub(super) fn run(
         output.write_all(b"\n").context("cannot write the result")?;
     }
     output.flush().context("cannot write the result")
+}
+
+fn usage(message: String) -> anyhow::Error {
+    Failure::Usage(message).into()
 }
 
 fn prepare(line: &str, config: &TextConfig, tokenizer: &Tokenizer, long: LongText) -> Prepared {

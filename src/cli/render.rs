@@ -59,9 +59,11 @@ fn label_width(answer: &Classification) -> usize {
 fn evidence(out: &mut impl Write, task: &TaskResult, text: &str) -> Result<()> {
     for evidence in &task.evidence {
         let (start, end) = (evidence.start as usize, evidence.end as usize);
-        let sentence: String = text.chars().skip(start).take(end.saturating_sub(start)).collect();
-        let mut shown: String = sentence.chars().take(EVIDENCE_CHARS).collect();
-        if shown.len() < sentence.len() {
+        let length = end.saturating_sub(start);
+        let sentence = text.chars().skip(start).take(length.min(EVIDENCE_CHARS));
+        // A control character of the article must not steer the reader's terminal.
+        let mut shown: String = sentence.map(|c| if c.is_control() { ' ' } else { c }).collect();
+        if length > EVIDENCE_CHARS {
             shown.push('…');
         }
         let points = evidence.weight * 100.0;

@@ -51,15 +51,15 @@ pub(super) fn run(args: &ServeArgs) -> anyhow::Result<ExitCode> {
     };
     let runtime = tokio::runtime::Runtime::new().context("the runtime does not start")?;
     let report = runtime.block_on(async {
-        // Listening comes first: an address in use is found before a model is loaded.
+        // A signal during the load ends the server as soon as it is up.
+        let shutdown = signal()?;
+        let models = local::load(&args.models, args.threads.map(usize::from), engine)?;
         let listener = server::bind(config.listen).await?;
         let address = listener.local_addr().context("the address cannot be read")?;
-        let models = local::load(&args.models, args.threads.map(usize::from), engine)?;
         tracing::info!(%address, "listening; try: tasnif classify --server http://{address} --text 'ارتفعت أسعار النفط'");
         if !address.ip().is_loopback() {
             tracing::warn!(%address, "other machines can call this server, without TLS or authentication");
         }
-        let shutdown = signal()?;
         anyhow::Ok(server::serve(models, listener, config, shutdown).await?)
     })?;
     Ok(conclude(&report))

@@ -21,6 +21,9 @@ use crate::engine::{
 };
 use crate::nn::{self, Encoder, NnError};
 
+/// Task names in a request, at most, repeated ones included.
+const MAX_TASK_NAMES: usize = 64;
+
 /// Why a model could not be made ready to serve.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -155,7 +158,7 @@ impl Classifier {
 
         let lengths: Vec<usize> = windows.sequences.iter().map(Vec::len).collect();
         let usage = Usage {
-            tokens: lengths.iter().sum(),
+            tokens: windows.tokens(),
             windows: lengths.len(),
             truncated: windows.truncated,
         };
@@ -169,7 +172,8 @@ impl Classifier {
         let mut results: Vec<TaskResult> =
             chosen.map(|(task, logits)| decision::decide(task, logits, options)).collect();
         if options.evidence > 0 {
-            let run = evidence::Run { classifier: self, document, options, deadline };
+            let tokens = usage.tokens;
+            let run = evidence::Run { classifier: self, document, options, tokens, deadline };
             run.explain(&tasks, &mut results).await?;
         }
         Ok(Classification {
@@ -241,7 +245,24 @@ impl Classifier {
                 expected: "between 0 and 1",
             });
         }
+        let limit = self.limits().max_evidence_sentences;
+        if options.evidence > limit {
+            return Err(ClassifyError::FieldTooLong {
+                field: "options.evidence",
+                unit: "sentences",
+                limit,
+                actual: options.evidence,
+            });
+        }
         let tasks = &self.info.tasks;
+        if options.tasks.len() > MAX_TASK_NAMES {
+            return Err(ClassifyError::FieldTooLong {
+                field: "options.tasks",
+                unit: "names",
+                limit: MAX_TASK_NAMES,
+                actual: options.tasks.len(),
+            });
+        }
         if options.tasks.is_empty() {
             return Ok((0..tasks.len()).collect());
         }
@@ -281,7 +302,7 @@ impl Classifier {
         documents: Vec<Windows>,
         lane: Lane,
         deadline: Option<Instant>,
-    ) -> Result<Vec<Vec<TaskLogits>>, ClassifyError> {
+    ) -> Result<Vec<Vec<TaskLogits>>, EngineError> {
         let lengths: Vec<Vec<usize>> = documents
             .iter()
             .map(|windows| windows.sequences.iter().map(Vec::len).collect())
@@ -301,9 +322,9 @@ impl Classifier {
         &self.info.tasks
     }
 
-    /// Sentences tried for evidence, at most.
-    pub(super) fn max_evidence_sentences(&self) -> usize {
-        self.reader.limits.max_evidence_sentences
+    /// The bounds on one document.
+    pub(super) fn limits(&self) -> &DocumentLimits {
+        &self.reader.limits
     }
 
     /// Runs `work`, which takes a core for a while, beside the runtime's threads.

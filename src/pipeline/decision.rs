@@ -118,7 +118,7 @@ mod tests {
 
     #[test]
     fn any_number_of_labels_may_hold_in_a_multi_label_task() {
-        let scores = probabilities(&task(&["a", "b", "c"], true, 1.0), &[0.0, 100.0, -100.0]);
+        let scores = probabilities(&task(&["a", "b", "c"], true, 1.0), &[0.0, 100.0, -1000.0]);
         assert_eq!(scores, [0.5, 1.0, 0.0]);
     }
 

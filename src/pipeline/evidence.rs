@@ -2,7 +2,9 @@
 //!
 //! Each sentence is left out in turn and the rest is classified again, which is
 //! occlusion (Zeiler and Fergus, 2014, arXiv 1311.2901) with sentences as patches.
-//! It costs one forward pass a sentence, so the number of sentences is bounded.
+//! It costs the document's tokens for each sentence, so both the sentences and
+//! the tokens are bounded, and it runs in the bulk lane, where it cannot hold up
+//! the documents of others. An answer that is there is never given up for it.
 
 use std::ops::Range;
 
@@ -11,7 +13,8 @@ use tokio::time::Instant;
 use super::classifier::Classifier;
 use super::decision;
 use super::reader::Windows;
-use super::types::{ClassifyError, Document, Evidence, Options, TaskResult};
+use super::types::{ClassifyError, Document, Evidence, LongText, Options, TaskResult};
+use crate::engine::{EngineError, Lane};
 use crate::text::sentences;
 
 /// Tokens of one job, about: a few batches, so that a long document with many
@@ -23,6 +26,8 @@ pub(super) struct Run<'a> {
     pub(super) classifier: &'a Classifier,
     pub(super) document: &'a Document,
     pub(super) options: &'a Options,
+    /// Tokens of the document's windows.
+    pub(super) tokens: usize,
     pub(super) deadline: Option<Instant>,
 }
 
@@ -34,25 +39,23 @@ impl Run<'_> {
         tasks: &[usize],
         results: &mut [TaskResult],
     ) -> Result<(), ClassifyError> {
-        let mut ranges = sentences(&self.document.text);
-        ranges.truncate(self.classifier.max_evidence_sentences());
         let mut pending: Vec<(Range<usize>, Windows)> = Vec::new();
         let mut pending_tokens = 0;
-        for range in ranges {
-            let rest = self.without(&range);
-            match self.classifier.read(rest, self.options.long_text).await {
-                Ok(windows) => {
-                    pending_tokens += windows.sequences.iter().map(Vec::len).sum::<usize>();
-                    pending.push((range, windows));
-                }
-                // Nothing is left to compare with: the sentence is the whole text.
-                Err(ClassifyError::Empty) => {}
-                Err(error) => return Err(error),
-            }
-            if pending_tokens >= JOB_TOKENS {
-                self.weigh(std::mem::take(&mut pending), tasks, results).await?;
+        for range in self.candidates() {
+            // What is left may be empty: then there is nothing to compare with.
+            let Ok(windows) = self.classifier.read(self.without(&range), self.long_text()).await
+            else {
+                continue;
+            };
+            let tokens = windows.tokens();
+            if pending_tokens + tokens > JOB_TOKENS && !pending.is_empty() {
                 pending_tokens = 0;
+                if !self.weigh(std::mem::take(&mut pending), tasks, results).await? {
+                    break;
+                }
             }
+            pending_tokens += tokens;
+            pending.push((range, windows));
         }
         if !pending.is_empty() {
             self.weigh(pending, tasks, results).await?;
@@ -64,23 +67,49 @@ impl Run<'_> {
         Ok(())
     }
 
+    /// The sentences to try: from the first, as many as the limits allow.
+    fn candidates(&self) -> Vec<Range<usize>> {
+        let limits = self.classifier.limits();
+        let affordable = limits.max_evidence_tokens / self.tokens.max(1);
+        let mut ranges = sentences(&self.document.text);
+        ranges.truncate(affordable.min(limits.max_evidence_sentences));
+        ranges
+    }
+
+    /// The rest of a document of one window may, tokenised anew, take two.
+    fn long_text(&self) -> LongText {
+        match self.options.long_text {
+            LongText::Reject => LongText::Windows,
+            as_asked => as_asked,
+        }
+    }
+
     /// The document without the bytes `range` of its text.
     fn without(&self, range: &Range<usize>) -> Document {
         let text = &self.document.text;
         let before = text.get(..range.start).unwrap_or_default();
         let after = text.get(range.end..).unwrap_or_default();
-        Document { text: [before, after].concat(), ..self.document.clone() }
+        let Document { id, title, .. } = self.document;
+        Document { id: id.clone(), title: title.clone(), text: [before, after].concat() }
     }
 
-    /// Adds to `results` the sentences of `pending` without which a score falls.
+    /// Adds to `results` the sentences of `pending` without which a score falls;
+    /// `false` if the engine has no room for evidence.
     async fn weigh(
         &self,
         pending: Vec<(Range<usize>, Windows)>,
         tasks: &[usize],
         results: &mut [TaskResult],
-    ) -> Result<(), ClassifyError> {
+    ) -> Result<bool, ClassifyError> {
         let (ranges, windows): (Vec<_>, Vec<_>) = pending.into_iter().unzip();
-        let logits = self.classifier.logits(windows, self.options.lane, self.deadline).await?;
+        let logits = match self.classifier.logits(windows, Lane::Bulk, self.deadline).await {
+            Ok(logits) => logits,
+            Err(EngineError::DeadlineExceeded) => return Err(EngineError::DeadlineExceeded.into()),
+            Err(reason) => {
+                tracing::debug!(%reason, "no evidence");
+                return Ok(false);
+            }
+        };
         for (range, logits) in ranges.iter().zip(&logits) {
             let (start, end) = self.scalars(range);
             for (result, &index) in results.iter_mut().zip(tasks) {
@@ -98,7 +127,7 @@ impl Run<'_> {
                 }
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     /// The Unicode scalars of the bytes `range` of the document's text.

@@ -26,6 +26,13 @@ pub(crate) struct Windows {
     pub(crate) truncated: bool,
 }
 
+impl Windows {
+    /// Tokens over all of them.
+    pub(crate) fn tokens(&self) -> usize {
+        self.sequences.iter().map(Vec::len).sum()
+    }
+}
+
 impl Reading {
     /// Checks, normalises and tokenises `document`.
     pub(crate) fn new(

@@ -165,6 +165,8 @@ pub struct DocumentLimits {
     pub max_windows: usize,
     /// Sentences tried for evidence, at most.
     pub max_evidence_sentences: usize,
+    /// Tokens read for the evidence of a document, at most: its own, for each sentence.
+    pub max_evidence_tokens: usize,
     /// Bytes in a document's id, at most.
     pub max_id_bytes: usize,
 }
@@ -176,6 +178,7 @@ impl Default for DocumentLimits {
             max_text_chars: 400_000,
             max_windows: 256,
             max_evidence_sentences: 64,
+            max_evidence_tokens: 65_536,
             max_id_bytes: 1_024,
         }
     }

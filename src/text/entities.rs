@@ -9,25 +9,25 @@ const LONGEST: usize = 40;
 /// Appends `c`; if it ends a character reference, what it stands for takes its
 /// place.
 ///
-/// Since each character goes through here, what a reference gives can end
-/// another, and text that was escaped twice (`&amp;quot;`, common in wire copy)
+/// Since each character goes through here, and what a reference gives can end
+/// another, text that was escaped twice (`&amp;quot;`, common in wire copy)
 /// comes out plain, in time linear in its length.
 pub(super) fn push_decoded(out: &mut Mapped, c: char, span: Span) {
     out.push(c, span);
-    if c != ';' {
-        return;
-    }
-    let tail_start = out.as_str().char_indices().rev().take(LONGEST).find(|&(_, c)| c == '&');
-    let Some(candidate) = tail_start.and_then(|(at, _)| out.as_str().get(at..)) else { return };
-    let Some(decoded) = decode(candidate) else { return };
-    let mut whole = span;
-    for _ in 0..candidate.chars().count() {
-        if let Some((_, popped)) = out.pop() {
-            whole = whole.join(popped);
-        }
-    }
-    for c in decoded.chars() {
-        push_decoded(out, c, whole);
+    let mut ends_reference = c == ';';
+    // A loop and not a recursion: `&semi&semi&semi;` is as deep as it is long.
+    while ends_reference {
+        let before = out.as_str().char_indices().rev().take(LONGEST).find(|&(_, c)| c == '&');
+        let candidate = before.and_then(|(at, _)| out.as_str().get(at..));
+        let Some((length, decoded)) =
+            candidate.and_then(|candidate| Some((candidate.chars().count(), decode(candidate)?)))
+        else {
+            return;
+        };
+        let popped = (0..length).filter_map(|_| out.pop());
+        let whole = popped.map(|(_, span)| span).fold(span, Span::join);
+        decoded.chars().for_each(|c| out.push(c, whole));
+        ends_reference = decoded == ";";
     }
 }
 

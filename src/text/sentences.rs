@@ -15,21 +15,25 @@ pub fn sentences(text: &str) -> Vec<Range<usize>> {
     let mut start = 0;
     let mut chars = text.char_indices().peekable();
     while let Some((at, c)) = chars.next() {
-        let after = at + c.len_utf8();
         if c == '\n' {
             push_trimmed(&mut found, text, start..at);
-            start = after;
-        } else if is_terminal(c) && ends_sentence(text, at, c) {
-            let mut end = after;
+            start = at + 1;
+        } else if is_terminal(c) {
+            // The run of terminals, and of what closes after them, is gone through once.
+            let (mut end, mut only_stops) = (at + c.len_utf8(), c == '.');
             while let Some(&(next, c)) = chars.peek() {
                 if !is_terminal(c) && !is_closing(c) {
                     break;
                 }
+                only_stops &= c == '.';
                 end = next + c.len_utf8();
                 chars.next();
             }
-            push_trimmed(&mut found, text, start..end);
-            start = end;
+            let before = text.get(..at).unwrap_or_default();
+            if ends_sentence(before, only_stops, chars.peek().map(|&(_, c)| c)) {
+                push_trimmed(&mut found, text, start..end);
+                start = end;
+            }
         }
     }
     push_trimmed(&mut found, text, start..text.len());
@@ -44,13 +48,11 @@ fn is_closing(c: char) -> bool {
     matches!(c, '"' | '”' | '»' | ')' | ']' | '’' | '\'')
 }
 
-/// Whether the terminal `c` at byte `at` ends a sentence.
-fn ends_sentence(text: &str, at: usize, c: char) -> bool {
-    let before = text.get(..at).unwrap_or_default();
-    let after = text.get(at + c.len_utf8()..).unwrap_or_default();
-    let next = after.chars().find(|&c| !is_terminal(c) && !is_closing(c));
+/// Whether a run of terminals between `before` and the character `next` ends a
+/// sentence; `only_stops`: it is nothing but full stops.
+fn ends_sentence(before: &str, only_stops: bool, next: Option<char>) -> bool {
     let followed_by_space = next.is_none_or(char::is_whitespace);
-    if c != '.' {
+    if !only_stops {
         return followed_by_space;
     }
     let set_off = before.ends_with(char::is_whitespace) && next.is_some_and(|c| !c.is_numeric());
@@ -102,6 +104,12 @@ mod tests {
         {
             assert_eq!(split(text), [text]);
         }
+    }
+
+    #[test]
+    fn a_long_run_of_terminals_is_gone_through_once() {
+        let text = format!("{}ا", "!".repeat(400_000));
+        assert_eq!(sentences(&text), [0..text.len()]);
     }
 
     proptest! {

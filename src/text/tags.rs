@@ -3,11 +3,13 @@
 //! By hand and not by a pattern: with one for `<!-- … -->`, a text of many openings
 //! and no end would be searched to its end from each of them.
 
+use std::ops::Range;
+
 use super::mapped::{Mapped, Span};
 
 /// An element that is markup with all that it holds: how it opens and how it ends.
 const SECTIONS: [(&str, &str); 3] =
-    [("<!--", "-->"), ("<script", "</script>"), ("<style", "</style>")];
+    [("<!--", "-->"), ("<script", "</script"), ("<style", "</style")];
 
 /// `text` with every tag, comment, script and style sheet replaced by a space.
 pub(super) fn blank(text: Mapped) -> Mapped {
@@ -38,42 +40,68 @@ pub(super) fn blank(text: Mapped) -> Mapped {
 }
 
 /// Byte ranges of the markup in `text`, which is in lower case.
-fn find(text: &str) -> Vec<std::ops::Range<usize>> {
-    let mut found = Vec::new();
+///
+/// A tag inside another (`<a <b>>`) belongs to it, as if the inner one were taken
+/// out first; a bracket that opens no tag keeps those before it from being one.
+fn find(text: &str) -> Vec<Range<usize>> {
+    let mut found: Vec<Range<usize>> = Vec::new();
+    let mut open: Vec<usize> = Vec::new();
     // A section that is opened and not ended is looked for once, not from each opening.
     let mut ended = [true; SECTIONS.len()];
     let mut from = 0;
-    while let Some(start) = text.get(from..).and_then(|rest| rest.find('<')).map(|at| from + at) {
-        let rest = text.get(start..).unwrap_or_default();
+    while let Some(at) = text.get(from..).and_then(|rest| rest.find(['<', '>'])) {
+        let at = from + at;
+        let rest = text.get(at..).unwrap_or_default();
+        from = at + 1;
+        if rest.starts_with('>') {
+            if let Some(start) = open.pop() {
+                while found.pop_if(|inner| inner.start > start).is_some() {}
+                found.push(start..from);
+            }
+            continue;
+        }
         let section = SECTIONS.iter().zip(&mut ended).find_map(|((open, close), ended)| {
-            if !*ended || !rest.starts_with(open) {
+            if !*ended || !opens(rest, open) {
                 return None;
             }
-            let length = rest.find(close).map(|at| at + close.len());
+            let length = section_length(rest, close);
             *ended = length.is_some();
             length
         });
-        match section.or_else(|| tag_length(rest)) {
-            Some(length) => {
-                found.push(start..start + length);
-                from = start + length;
-            }
-            None => from = start + 1,
+        if let Some(length) = section {
+            found.push(at..at + length);
+            from = at + length;
+        } else if opens_tag(rest) {
+            open.push(at);
+        } else {
+            open.clear();
         }
     }
     found
 }
 
-/// Length in bytes of the tag that `text` starts with: `<`, perhaps `/`, `!` or
-/// `?`, a letter, and up to `>` without another bracket.
-fn tag_length(text: &str) -> Option<usize> {
-    let name = text.strip_prefix('<')?;
-    let name = name.strip_prefix(['/', '!', '?']).unwrap_or(name);
-    if !name.starts_with(|c: char| c.is_ascii_lowercase()) {
-        return None;
+/// Whether `text` starts with `open` and not with a longer name.
+fn opens(text: &str, open: &str) -> bool {
+    let rest = text.strip_prefix(open);
+    let whole_name = |rest: &str| !rest.starts_with(|c: char| c.is_ascii_alphanumeric());
+    rest.is_some_and(|rest| open == "<!--" || whole_name(rest))
+}
+
+/// Length in bytes up to the end of `close` and, where that is a tag, its `>`.
+fn section_length(text: &str, close: &str) -> Option<usize> {
+    let end = text.find(close)? + close.len();
+    if close.ends_with('>') {
+        return Some(end);
     }
-    let end = name.find(['<', '>'])?;
-    name.get(end..)?.starts_with('>').then_some(text.len() - name.len() + end + 1)
+    let rest = text.get(end..)?;
+    Some(end + (rest.len() - rest.trim_start().strip_prefix('>')?.len()))
+}
+
+/// Whether `text` starts with `<`, perhaps `/`, `!` or `?`, and a letter.
+fn opens_tag(text: &str) -> bool {
+    let name = text.strip_prefix('<').unwrap_or_default();
+    let name = name.strip_prefix(['/', '!', '?']).unwrap_or(name);
+    name.starts_with(|c: char| c.is_ascii_lowercase())
 }
 
 #[cfg(test)]
@@ -88,6 +116,8 @@ mod tests {
     fn markup_goes_and_text_stays() {
         assert_eq!(blanked("<p class=\"a\">نص</P> وآخر<br/>"), " نص  وآخر ");
         assert_eq!(blanked("أ<!-- <b> لا -->ب<SCRIPT>x < 1</script>ج"), "أ ب ج");
+        assert_eq!(blanked("أ<style >x</style\n>ب<styled>ج</styled>"), "أ ب ج ");
+        assert_eq!(blanked(&format!("{}{}ن", "<b".repeat(12), ">".repeat(12))), " ن");
         assert_eq!(blanked("3 < 5 و 7 > 2 و <3"), "3 < 5 و 7 > 2 و <3");
         assert_eq!(blanked("<!-- لم يغلق <b>نص"), "<!-- لم يغلق  نص");
     }
