@@ -1,0 +1,14 @@
+//! The API over a real socket, with the client that tonic generates from the same .proto file.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod batch;
+mod classify;
+mod deadline;
+mod drain;
+mod errors;
+mod harness;
+mod health;
+mod overload;
+mod stream;

@@ -1,0 +1,148 @@
+//! More work than the queue takes: refused with a time to come back, or made to wait.
+
+use tasnif::engine::EngineConfig;
+use tasnif::server::ServerConfig;
+use tasnif::server::proto::{
+    self, ClassifyBatchRequest, ClassifyRequest, ClassifyStreamRequest, Options, Priority,
+};
+use tonic::Code;
+
+use crate::harness::{
+    TestServer, answer, assert_status, document, error, plain, says_when_to_retry, text,
+};
+
+/// Room for one document, while another is in a batch.
+async fn small_server() -> TestServer {
+    let engine = EngineConfig {
+        max_batch_tokens: 64,
+        max_queued_tokens: 96,
+        ..EngineConfig::default()
+    };
+    TestServer::start_with(ServerConfig::default(), engine).await
+}
+
+fn with_priority(priority: Priority, index: usize) -> ClassifyRequest {
+    let options = Options { priority: priority as i32, ..Options::default() };
+    ClassifyRequest { document: Some(long(index)), options: Some(options) }
+}
+
+/// About 60 tokens, so that two of them are over the limit.
+fn long(index: usize) -> proto::Document {
+    let text = text(3).chars().take(60).collect();
+    proto::Document { text, ..document(index) }
+}
+
+/// Runs `test` while one document is in a batch and one fills the queue.
+async fn while_full<T>(server: &TestServer, test: impl AsyncFnOnce() -> T) -> T {
+    server.gate.shut();
+    let before = server.gate.entered();
+    let mut clients = [server.client().await, server.client().await];
+    let [running, queued] = &mut clients;
+    let hold = async {
+        let running = running.classify(plain(long(0)));
+        let rest = async {
+            server.gate.until_entered_after(before).await;
+            let queued = queued.classify(plain(long(1)));
+            let test = async {
+                until_refused(server).await;
+                let outcome = test().await;
+                server.gate.open();
+                outcome
+            };
+            let (queued, outcome) = tokio::join!(queued, test);
+            queued.unwrap();
+            outcome
+        };
+        let (running, outcome) = tokio::join!(running, rest);
+        running.unwrap();
+        outcome
+    };
+    hold.await
+}
+
+/// Waits until the queue is full: until a document that would not wait is refused.
+async fn until_refused(server: &TestServer) {
+    // A deadline drops a probe that found room.
+    let mut client = server.client().await;
+    loop {
+        let mut probe = tonic::Request::new(plain(long(9)));
+        probe.set_timeout(std::time::Duration::from_millis(20));
+        match client.classify(probe).await {
+            Err(status) if status.code() == Code::ResourceExhausted => return,
+            Err(_) => tokio::task::yield_now().await,
+            Ok(_) => panic!("the gate is shut"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn interactive_work_over_the_limit_is_told_when_to_come_back() {
+    let server = small_server().await;
+    while_full(&server, async || {
+        let client = &mut server.client().await;
+        let status = client.classify(plain(long(2))).await.unwrap_err();
+        assert_status(&status, Code::ResourceExhausted, "OVERLOADED");
+        assert!(says_when_to_retry(&status), "{status:?}");
+
+        // A batch of which no document has room is refused as a whole.
+        let documents = vec![long(3), long(4)];
+        let batch = ClassifyBatchRequest { documents, options: None };
+        let status = client.classify_batch(batch).await.unwrap_err();
+        assert_status(&status, Code::ResourceExhausted, "OVERLOADED");
+        assert!(says_when_to_retry(&status), "{status:?}");
+
+        // One with a document that is bad by itself has something to say about each.
+        let documents = vec![long(3), proto::Document::default()];
+        let batch = ClassifyBatchRequest { documents, options: None };
+        let reply = client.classify_batch(batch).await.unwrap().into_inner();
+        assert_eq!(error(&reply.results[0]).0, Code::ResourceExhausted);
+        assert_eq!(error(&reply.results[1]).0, Code::InvalidArgument);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn bulk_work_waits_for_room() {
+    let server = small_server().await;
+    let mut clients =
+        [server.client().await, server.client().await, server.client().await];
+    let [one, many, stream] = &mut clients;
+    server.gate.shut();
+    let before = server.gate.entered();
+    // More than the queue takes at once, of every kind.
+    let one = one.classify(with_priority(Priority::Bulk, 0));
+    let documents = (0..12).map(long).collect();
+    let many = many.classify_batch(ClassifyBatchRequest { documents, options: None });
+    let requests: Vec<_> = (0..12)
+        .map(|index| ClassifyStreamRequest { document: Some(long(index)), options: None })
+        .collect();
+    let stream = async {
+        let reply = stream.classify_stream(tokio_stream::iter(requests)).await;
+        let mut responses = reply.unwrap().into_inner();
+        let mut items = Vec::new();
+        while let Some(response) = responses.message().await.unwrap() {
+            items.push(response.result.unwrap());
+        }
+        items
+    };
+    let open = async {
+        server.gate.until_entered_after(before).await;
+        server.gate.open();
+    };
+    let (one, many, items, ()) = tokio::join!(one, many, stream, open);
+    one.unwrap();
+    for item in many.unwrap().into_inner().results.iter().chain(&items) {
+        answer(item);
+    }
+    assert_eq!(items.len(), 12);
+}
+
+#[tokio::test]
+async fn a_document_that_never_fits_is_refused_for_good() {
+    let server = small_server().await;
+    let huge = proto::Document { text: text(40), ..document(0) };
+    let status = server.client().await.classify(plain(huge)).await.unwrap_err();
+    let fields = assert_status(&status, Code::InvalidArgument, "DOCUMENT_TOO_LARGE");
+    assert_eq!(fields, ["document"]);
+    assert!(!says_when_to_retry(&status));
+}
