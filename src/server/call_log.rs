@@ -58,7 +58,56 @@ fn level(code: Code) -> Level {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+    use std::sync::{Arc, Mutex};
+
     use super::*;
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// What `work` logs.
+    fn logged(work: impl FnOnce()) -> Vec<String> {
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_max_level(Level::TRACE)
+            .with_ansi(false)
+            .with_writer(move || writer.clone())
+            .finish();
+        tracing::subscriber::with_default(subscriber, work);
+        let bytes = lines.0.lock().unwrap().clone();
+        String::from_utf8(bytes).unwrap().lines().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn a_call_is_logged_once_with_its_method_and_code() {
+        let lines = logged(|| {
+            let mut log = CallLog::start("/tasnif.v1.Classifier/Classify");
+            log.end(Code::Internal);
+            log.end(Code::Ok);
+        });
+        let [line] = &lines[..] else { panic!("{lines:?}") };
+        for part in ["ERROR", "tasnif.v1.Classifier/Classify", "Internal", "duration_us="] {
+            assert!(line.contains(part), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_call_that_is_left_is_logged_as_cancelled() {
+        let lines = logged(|| drop(CallLog::start("/tasnif.v1.Classifier/Classify")));
+        assert!(lines.len() == 1 && lines[0].contains("Cancelled"), "{lines:?}");
+    }
 
     #[test]
     fn only_faults_of_the_server_are_errors() {

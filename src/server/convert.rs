@@ -9,9 +9,12 @@ use super::status::CallError;
 use crate::bundle;
 use crate::engine::Lane;
 use crate::pipeline::{
-    Classification, ClassifyError, Document, DocumentLimits, Evidence, LabelScore, LongText,
-    ModelInfo, Options, TaskResult, TextToken, Timing, Tokenization,
+    Classification, ClassifyError, Document, Evidence, LabelScore, LongText, ModelInfo, Options,
+    TaskResult, TextToken, Timing, Tokenization,
 };
+
+/// Sentences of evidence that can be asked for: as many as a document has tried by default.
+const MAX_EVIDENCE: u32 = 64;
 
 /// The options of a call, checked.
 #[derive(Clone, Debug, PartialEq)]
@@ -88,13 +91,11 @@ fn min_score(raw: f32) -> Result<f32, ClassifyError> {
     }
 }
 
-/// More sentences than are ever tried cannot be listed.
 fn evidence(raw: u32) -> Result<usize, ClassifyError> {
-    let count = to_usize(raw);
-    if count <= DocumentLimits::default().max_evidence_sentences {
-        Ok(count)
+    if raw <= MAX_EVIDENCE {
+        Ok(to_usize(raw))
     } else {
-        Err(invalid("options.evidence", raw, "0 to 64, the number of sentences that are tried"))
+        Err(invalid("options.evidence", raw, "from 0 to 64"))
     }
 }
 

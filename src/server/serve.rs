@@ -192,8 +192,7 @@ impl Running {
         self.report(ServingStatus::NotServing).await;
         self.lifecycle.advance(Phase::Draining);
         tracing::info!(timeout = ?self.drain_timeout, "draining");
-        // A tenth of the time is left for the refusals of what is not done by then.
-        let timeout = self.drain_timeout - self.drain_timeout / 10;
+        let timeout = self.drain_timeout - time_to_refuse(self.drain_timeout);
         let mut drains = JoinSet::new();
         for (index, classifier) in self.models.iter().enumerate() {
             let classifier = Arc::clone(classifier);
@@ -215,6 +214,11 @@ impl Running {
         self.health.set_service_status("", status).await;
         self.health.set_service_status(SERVICE_NAME, status).await;
     }
+}
+
+/// The end of a shutdown in which what is not answered by then is told so.
+fn time_to_refuse(drain_timeout: Duration) -> Duration {
+    (drain_timeout / 10).max(Duration::from_secs(1)).min(drain_timeout / 2)
 }
 
 impl Drop for Running {

@@ -7,9 +7,7 @@ use tasnif::server::proto::{
 };
 use tonic::{Code, Request, Status};
 
-use crate::harness::{
-    TestServer, assert_status, document, figure, plain, request, text,
-};
+use crate::harness::{TestServer, assert_status, document, figure, plain, request, text};
 use tasnif::engine::EngineConfig;
 
 async fn refusal(server: &TestServer, request: ClassifyRequest) -> Status {

@@ -5,7 +5,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use tasnif::bundle::Bundle;
-use tasnif::engine::EngineConfig;
+use tasnif::engine::{EngineConfig, EngineStats};
 use tasnif::nn::{self, EncodeError, Encoder, PackedTokens, Rows};
 use tasnif::pipeline::{Classifier, DocumentLimits, Models};
 use tasnif::server::proto::classifier_client::ClassifierClient;
@@ -38,6 +38,7 @@ pub(crate) const SENTENCES: [&str; 4] = [
 pub(crate) struct TestServer {
     pub(crate) address: SocketAddr,
     pub(crate) gate: Arc<Gate>,
+    models: Models,
     stop: oneshot::Sender<()>,
     serving: JoinHandle<Result<ServeReport, ServeError>>,
     _bundle: TempDir,
@@ -76,11 +77,7 @@ impl TestServer {
     }
 
     /// A server that has begun to warm up.
-    pub(crate) async fn warming_up(
-        config: ServerConfig,
-        engine: EngineConfig,
-        gate: Gate,
-    ) -> Self {
+    pub(crate) async fn warming_up(config: ServerConfig, engine: EngineConfig, gate: Gate) -> Self {
         let bundle = tempfile::tempdir().unwrap();
         let gate = Arc::new(gate);
         let models = Models::new(vec![
@@ -91,10 +88,10 @@ impl TestServer {
         let listener = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel();
-        let serving = tokio::spawn(serve(models, listener, config, async {
+        let serving = tokio::spawn(serve(models.clone(), listener, config, async {
             let _ = stopped.await;
         }));
-        Self { address, gate, stop, serving, _bundle: bundle }
+        Self { address, gate, models, stop, serving, _bundle: bundle }
     }
 
     /// Shuts down, and waits until the server has ended.
@@ -126,14 +123,24 @@ impl TestServer {
         ClassifierClient::new(self.channel().await)
     }
 
+    /// Waits until the counters of the default model's engine are as `reached` says.
+    pub(crate) async fn until_stats(&self, reached: impl Fn(EngineStats) -> bool) {
+        let classifier = self.models.get("").unwrap();
+        let waiting = async {
+            while !reached(classifier.stats()) {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, waiting).await.expect("the engine gets there");
+    }
+
     /// Waits until health says `status` of `service`.
     pub(crate) async fn until(&self, service: &str, status: ServingStatus) {
         let mut client = HealthClient::new(self.channel().await);
         let request = HealthCheckRequest { service: service.to_owned() };
         let mut watch = client.watch(request).await.unwrap().into_inner();
-        let reached = async {
-            while watch.message().await.unwrap().unwrap().status != status as i32 {}
-        };
+        let reached =
+            async { while watch.message().await.unwrap().unwrap().status != status as i32 {} };
         tokio::time::timeout(PATIENCE, reached).await.expect("health changes");
     }
 }
@@ -149,7 +156,7 @@ fn classifier(
     let bundle = Bundle::load(&path).unwrap();
     let encoder = Box::new(nn::load(&bundle).unwrap());
     let gated = Arc::new(Gated { encoder, gate: Arc::clone(gate) });
-    Arc::new(Classifier::new(bundle, gated, engine, DocumentLimits::default()).unwrap())
+    Arc::new(Classifier::new(bundle, Some(name), gated, engine, DocumentLimits::default()).unwrap())
 }
 
 impl Gate {
@@ -230,7 +237,11 @@ pub(crate) fn text(count: usize) -> String {
 /// A document of one sentence, which differs with `index`.
 pub(crate) fn document(index: usize) -> proto::Document {
     let sentence = SENTENCES[index % SENTENCES.len()];
-    proto::Document { id: index.to_string(), title: String::new(), text: format!("{index} {sentence}") }
+    proto::Document {
+        id: index.to_string(),
+        title: String::new(),
+        text: format!("{index} {sentence}"),
+    }
 }
 
 /// A document of one sentence with options.

@@ -10,9 +10,7 @@ use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 use tonic_reflection::pb::{v1, v1alpha};
 
-use crate::harness::{
-    Gate, TestServer, assert_status, document, plain, says_when_to_retry,
-};
+use crate::harness::{Gate, TestServer, assert_status, document, plain, says_when_to_retry};
 
 const SERVICES: [&str; 2] = ["", "tasnif.v1.Classifier"];
 

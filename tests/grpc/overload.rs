@@ -11,13 +11,10 @@ use crate::harness::{
     TestServer, answer, assert_status, document, error, plain, says_when_to_retry, text,
 };
 
-/// Room for one document, while another is in a batch.
+/// A queue with room for one document of [`long`] and not for two, in either lane.
 async fn small_server() -> TestServer {
-    let engine = EngineConfig {
-        max_batch_tokens: 64,
-        max_queued_tokens: 96,
-        ..EngineConfig::default()
-    };
+    let engine =
+        EngineConfig { max_batch_tokens: 64, max_queued_tokens: 88, ..EngineConfig::default() };
     TestServer::start_with(ServerConfig::default(), engine).await
 }
 
@@ -26,58 +23,33 @@ fn with_priority(priority: Priority, index: usize) -> ClassifyRequest {
     ClassifyRequest { document: Some(long(index)), options: Some(options) }
 }
 
-/// About 60 tokens, so that two of them are over the limit.
+/// A document of 50 to 64 tokens.
 fn long(index: usize) -> proto::Document {
-    let text = text(3).chars().take(60).collect();
+    let text = text(3).chars().take(68).collect();
     proto::Document { text, ..document(index) }
 }
 
 /// Runs `test` while one document is in a batch and one fills the queue.
-async fn while_full<T>(server: &TestServer, test: impl AsyncFnOnce() -> T) -> T {
+async fn while_full(server: &TestServer, test: impl AsyncFnOnce()) {
     server.gate.shut();
     let before = server.gate.entered();
-    let mut clients = [server.client().await, server.client().await];
-    let [running, queued] = &mut clients;
-    let hold = async {
-        let running = running.classify(plain(long(0)));
-        let rest = async {
-            server.gate.until_entered_after(before).await;
-            let queued = queued.classify(plain(long(1)));
-            let test = async {
-                until_refused(server).await;
-                let outcome = test().await;
-                server.gate.open();
-                outcome
-            };
-            let (queued, outcome) = tokio::join!(queued, test);
-            queued.unwrap();
-            outcome
-        };
-        let (running, outcome) = tokio::join!(running, rest);
-        running.unwrap();
-        outcome
-    };
-    hold.await
-}
-
-/// Waits until the queue is full: until a document that would not wait is refused.
-async fn until_refused(server: &TestServer) {
-    // A deadline drops a probe that found room.
-    let mut client = server.client().await;
-    loop {
-        let mut probe = tonic::Request::new(plain(long(9)));
-        probe.set_timeout(std::time::Duration::from_millis(20));
-        match client.classify(probe).await {
-            Err(status) if status.code() == Code::ResourceExhausted => return,
-            Err(_) => tokio::task::yield_now().await,
-            Ok(_) => panic!("the gate is shut"),
-        }
-    }
+    let (mut first, mut second) = (server.client().await, server.client().await);
+    let running = tokio::spawn(async move { first.classify(plain(long(0))).await });
+    server.gate.until_entered_after(before).await;
+    let queued = tokio::spawn(async move { second.classify(plain(long(1))).await });
+    server.until_stats(|stats| stats.queued_tokens > 0).await;
+    test().await;
+    server.gate.open();
+    running.await.unwrap().unwrap();
+    queued.await.unwrap().unwrap();
 }
 
 #[tokio::test]
 async fn interactive_work_over_the_limit_is_told_when_to_come_back() {
     let server = small_server().await;
+    let tokens = server.client().await.classify(plain(long(0))).await.unwrap().into_inner();
+    let tokens = tokens.classification.unwrap().usage.unwrap().tokens;
+    assert!((50..=64).contains(&tokens), "{tokens}");
     while_full(&server, async || {
         let client = &mut server.client().await;
         let status = client.classify(plain(long(2))).await.unwrap_err();
@@ -104,8 +76,7 @@ async fn interactive_work_over_the_limit_is_told_when_to_come_back() {
 #[tokio::test]
 async fn bulk_work_waits_for_room() {
     let server = small_server().await;
-    let mut clients =
-        [server.client().await, server.client().await, server.client().await];
+    let mut clients = [server.client().await, server.client().await, server.client().await];
     let [one, many, stream] = &mut clients;
     server.gate.shut();
     let before = server.gate.entered();

@@ -12,9 +12,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt};
 use tonic::{Code, Status};
 
-use crate::harness::{
-    TestServer, answer, assert_status, document, error, figure, plain,
-};
+use crate::harness::{TestServer, answer, assert_status, document, error, figure, plain};
 
 fn item(document: proto::Document) -> ClassifyStreamRequest {
     ClassifyStreamRequest { document: Some(document), options: None }
@@ -137,6 +135,25 @@ async fn a_caller_may_wait_for_each_outcome_before_the_next_document() {
     }
     drop(sender);
     assert!(responses.message().await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn a_caller_that_leaves_takes_its_documents_along() {
+    let server = TestServer::start().await;
+    server.gate.shut();
+    let (sender, requests) = mpsc::channel(1);
+    let reply = server.client().await.classify_stream(ReceiverStream::new(requests)).await;
+    let responses = reply.unwrap().into_inner();
+    for index in 0..20 {
+        sender.send(item(document(index))).await.unwrap();
+    }
+    server.until_stats(|stats| stats.open_jobs == 20).await;
+    // tonic's client tells the server once nothing of the call is left.
+    drop((sender, responses));
+    // What is in the batch at the gate runs to its end; nobody waits for it.
+    server.until_stats(|stats| stats.queued_tokens == 0).await;
+    server.gate.open();
+    server.until_stats(|stats| stats.open_jobs == 0).await;
 }
 
 /// A caller that sends a whole archive and reads nothing must not fill the server's memory, nor
