@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
 use super::decision::{self, TaskLogits};
@@ -23,6 +23,9 @@ use crate::nn::{self, Encoder, NnError};
 
 /// Task names in a request, at most, repeated ones included.
 const MAX_TASK_NAMES: usize = 64;
+
+/// When to try again while a model has as many documents in hand as it may.
+const BUSY_RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// Why a model could not be made ready to serve.
 #[derive(Debug, thiserror::Error)]
@@ -66,6 +69,8 @@ pub struct ModelInfo {
 pub struct Classifier {
     info: ModelInfo,
     reader: Arc<Reader>,
+    /// Kilobytes of documents that may still be taken in hand.
+    room: Semaphore,
     engine: Engine,
 }
 
@@ -124,7 +129,8 @@ impl Classifier {
             limits,
             cores: Arc::new(Semaphore::new(nn::default_threads())),
         };
-        Ok(Self { info, reader: Arc::new(reader), engine: Engine::start(encoder, engine)? })
+        let room = Semaphore::new(kilobytes(limits.max_open_bytes) as usize);
+        Ok(Self { info, reader: Arc::new(reader), room, engine: Engine::start(encoder, engine)? })
     }
 
     /// What the model is.
@@ -153,6 +159,7 @@ impl Classifier {
         if deadline.is_some_and(|deadline| deadline <= started) {
             return Err(EngineError::DeadlineExceeded.into());
         }
+        let _held = self.take_in_hand(document, admission, deadline).await?;
         let windows = self.read(document.clone(), options.long_text).await?;
         let tokenize = started.elapsed();
 
@@ -236,22 +243,55 @@ impl Classifier {
         self.engine.drain(timeout).await
     }
 
+    /// Checks options that many documents will have.
+    ///
+    /// # Errors
+    /// The fault that every document would be refused for.
+    pub fn check(&self, options: &Options) -> Result<(), ClassifyError> {
+        self.select(options).map(drop)
+    }
+
+    /// Room for `document`, until the permit is dropped.
+    async fn take_in_hand(
+        &self,
+        document: &Document,
+        admission: Admission,
+        deadline: Option<Instant>,
+    ) -> Result<SemaphorePermit<'_>, ClassifyError> {
+        let limit = self.limits().max_open_bytes;
+        let bytes = document.id.len() + document.title.len() + document.text.len();
+        if bytes > limit {
+            let (field, unit) = ("document", "bytes");
+            return Err(ClassifyError::FieldTooLong { field, unit, limit, actual: bytes });
+        }
+        let size = kilobytes(bytes);
+        let busy = ClassifyError::Busy { limit, retry_after: BUSY_RETRY_AFTER };
+        match (admission, deadline) {
+            (Admission::Reject, _) => self.room.try_acquire_many(size).map_err(|_| busy),
+            // The semaphore is never closed.
+            (Admission::Wait, None) => self.room.acquire_many(size).await.map_err(|_| busy),
+            (Admission::Wait, Some(deadline)) => {
+                let permit = tokio::time::timeout_at(deadline, self.room.acquire_many(size)).await;
+                permit.map_err(|_| EngineError::DeadlineExceeded)?.map_err(|_| busy)
+            }
+        }
+    }
+
     /// Checks `options` and returns the indices of the tasks to report.
     fn select(&self, options: &Options) -> Result<Vec<usize>, ClassifyError> {
         if !(0.0..=1.0).contains(&options.min_score) {
             return Err(ClassifyError::InvalidOption {
                 field: "options.min_score",
                 value: options.min_score.to_string(),
-                expected: "between 0 and 1",
+                expected: "a number from 0 to 1".to_owned(),
             });
         }
         let limit = self.limits().max_evidence_sentences;
         if options.evidence > limit {
-            return Err(ClassifyError::FieldTooLong {
+            return Err(ClassifyError::InvalidOption {
                 field: "options.evidence",
-                unit: "sentences",
-                limit,
-                actual: options.evidence,
+                value: options.evidence.to_string(),
+                expected: format!("from 0 to {limit}"),
             });
         }
         let tasks = &self.info.tasks;
@@ -343,6 +383,11 @@ impl Classifier {
         let done = tokio::task::spawn_blocking(work).await;
         done.unwrap_or_else(|error| Err(ClassifyError::Tokenizer(error.to_string())))
     }
+}
+
+/// `bytes` in whole kilobytes, at least one.
+fn kilobytes(bytes: usize) -> u32 {
+    u32::try_from(bytes.div_ceil(1024).max(1)).unwrap_or(u32::MAX)
 }
 
 impl Reader {

@@ -167,6 +167,9 @@ pub struct DocumentLimits {
     pub max_evidence_sentences: usize,
     /// Tokens read for the evidence of a document, at most: its own, for each sentence.
     pub max_evidence_tokens: usize,
+    /// Bytes of all documents that a model has in hand at a time, at most: those that
+    /// wait to be tokenised too, so it bounds memory before the engine counts tokens.
+    pub max_open_bytes: usize,
     /// Bytes in a document's id, at most.
     pub max_id_bytes: usize,
 }
@@ -179,6 +182,7 @@ impl Default for DocumentLimits {
             max_windows: 256,
             max_evidence_sentences: 64,
             max_evidence_tokens: 65_536,
+            max_open_bytes: 256 * 1024 * 1024,
             max_id_bytes: 1_024,
         }
     }
@@ -222,6 +226,17 @@ pub enum ClassifyError {
         /// What it takes.
         actual: usize,
     },
+    /// The model has as many documents in hand as it may.
+    #[error(
+        "the documents in hand hold {limit} bytes, the most allowed; retry in {} ms",
+        .retry_after.as_millis()
+    )]
+    Busy {
+        /// The most allowed, in bytes.
+        limit: usize,
+        /// When to try again.
+        retry_after: Duration,
+    },
     /// A task that the model does not have.
     #[error("options.tasks names {task:?}; model {model:?} has {}", .known.join(", "))]
     UnknownTask {
@@ -240,7 +255,7 @@ pub enum ClassifyError {
         /// What was sent.
         value: String,
         /// What is allowed.
-        expected: &'static str,
+        expected: String,
     },
     /// The tokenizer failed.
     #[error("the tokenizer failed: {0}")]

@@ -34,7 +34,9 @@ impl CallLog {
         // The level of an event is fixed where it is written.
         match level(code) {
             Level::ERROR => tracing::error!(method, ?code, duration_us = micros, "call failed"),
-            Level::INFO => tracing::info!(method, ?code, duration_us = micros, "call refused"),
+            Level::DEBUG if code != Code::Ok => {
+                tracing::debug!(method, ?code, duration_us = micros, "call refused");
+            }
             _ => tracing::debug!(method, ?code, duration_us = micros, "call answered"),
         }
     }
@@ -46,13 +48,12 @@ impl Drop for CallLog {
     }
 }
 
-/// Faults of the server are errors. Those of a client, and work refused or cancelled, are not: a
-/// client could fill the log with them.
+/// Faults of the server are errors. Those of a client, and work refused or cancelled, are told
+/// to who asks: a client could fill the log with them.
 fn level(code: Code) -> Level {
     match code {
-        Code::Ok => Level::DEBUG,
         Code::Internal | Code::Unknown | Code::DataLoss => Level::ERROR,
-        _ => Level::INFO,
+        _ => Level::DEBUG,
     }
 }
 
@@ -123,7 +124,7 @@ mod tests {
             Code::Unavailable,
             Code::Unimplemented,
         ] {
-            assert_eq!(level(code), Level::INFO, "{code:?}");
+            assert_eq!(level(code), Level::DEBUG, "{code:?}");
         }
         assert_eq!(level(Code::Ok), Level::DEBUG);
     }

@@ -204,8 +204,10 @@ impl Running {
         let mut models = drains.join_all().await;
         models.sort_by_key(|(index, _)| *index);
         let models = models.into_iter().map(|(_, report)| report).collect();
-        // Answered by the engine is not answered yet: replies are still on their way out.
-        let _ = timeout_at(bound, self.lifecycle.idle()).await;
+        // Answered by the engine is not answered yet: replies are still on their way out. Half of
+        // what is left is for the refusals of calls that are open even then.
+        let refuse = bound - self.drain_timeout / 20;
+        let _ = timeout_at(refuse, self.lifecycle.idle()).await;
         (bound, ServeReport { models, closed_in_time: false })
     }
 

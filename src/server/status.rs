@@ -209,6 +209,10 @@ fn classify_facts(error: &ClassifyError) -> Facts {
                 .with("limit", limit)
                 .with("actual", actual)
         }
+        ClassifyError::Busy { limit, retry_after } => Facts::new(Code::ResourceExhausted, "BUSY")
+            .with("unit", "bytes")
+            .with("limit", limit)
+            .retry(*retry_after),
         ClassifyError::UnknownTask { task, model, .. } => {
             Facts::new(Code::NotFound, "UNKNOWN_TASK")
                 .at("options.tasks")

@@ -62,7 +62,8 @@ fn table() -> Vec<Expected> {
         // The options.
         invalid(
             ClassifyError::InvalidOption {
-                field: "options.min_score", value: "2".to_owned(), expected: "a number from 0 to 1",
+                field: "options.min_score", value: "2".to_owned(),
+                expected: "a number from 0 to 1".to_owned(),
             },
             "INVALID_OPTION", Some("options.min_score"), &["options.min_score", "2", "0 to 1"],
         ),
@@ -101,6 +102,10 @@ fn table() -> Vec<Expected> {
         retriable(
             EngineError::Overloaded { queued_tokens: 5, limit: 4, retry_after: RETRY },
             Code::ResourceExhausted, "OVERLOADED",
+        ),
+        retriable(
+            ClassifyError::Busy { limit: 9, retry_after: RETRY },
+            Code::ResourceExhausted, "BUSY",
         ),
         retriable(EngineError::Draining { retry_after: RETRY }, Code::Unavailable, "DRAINING"),
         retriable(CallError::WarmingUp { retry_after: RETRY }, Code::Unavailable, "WARMING_UP"),

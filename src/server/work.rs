@@ -11,7 +11,7 @@ use super::convert::CallOptions;
 use super::deadline::Deadline;
 use super::status::CallError;
 use crate::engine::{Admission, Lane};
-use crate::pipeline::{Classification, Classifier, ClassifyError, Document, Models, Options};
+use crate::pipeline::{Classification, Classifier, Document, Models, Options};
 
 /// What all documents of a call have in common.
 #[derive(Clone)]
@@ -49,7 +49,7 @@ impl Work {
     /// for or else in `lane`; bulk ones wait for room in the queue, others are refused without.
     ///
     /// # Errors
-    /// There is no such model, or it has no such task.
+    /// There is no such model, or it cannot follow the options.
     pub(crate) fn resolve(
         models: &Models,
         asked: CallOptions,
@@ -57,15 +57,7 @@ impl Work {
         deadline: Option<Instant>,
     ) -> Result<Self, CallError> {
         let classifier = find_model(models, &asked.model, "options.model")?;
-        let info = classifier.info();
-        let has = |name: &String| info.tasks.iter().any(|task| task.name == *name);
-        if let Some(task) = asked.options.tasks.iter().find(|name| !has(name)) {
-            return Err(CallError::from(ClassifyError::UnknownTask {
-                task: task.clone(),
-                model: info.name.clone(),
-                known: info.tasks.iter().map(|task| task.name.clone()).collect(),
-            }));
-        }
+        classifier.check(&asked.options)?;
         let lane = asked.lane.unwrap_or(lane);
         let admission = match lane {
             Lane::Interactive => Admission::Reject,

@@ -1,5 +1,7 @@
 //! The API over a real socket, with the client that tonic generates from the same .proto file.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+
 #[path = "../support/mod.rs"]
 mod support;
 
