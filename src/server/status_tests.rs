@@ -120,6 +120,14 @@ fn table() -> Vec<Expected> {
 }
 
 #[test]
+fn every_reason_is_documented() {
+    let page = include_str!("../../docs/api.md");
+    for expected in table() {
+        assert!(page.contains(&format!("`{}`", expected.reason)), "{}", expected.reason);
+    }
+}
+
+#[test]
 fn every_error_has_its_code_and_details() {
     for expected in table() {
         let retriable = expected.error.is_retriable();
