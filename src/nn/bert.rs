@@ -210,7 +210,8 @@ impl BertSelfAttention {
         Tensor::cat(&contexts, 0)
     }
 
-    /// `[length, 3 * hidden]` to `[length, hidden]`, of one sequence.
+    /// `[length, 3 * hidden]` to `[length, hidden]`, of one sequence. (candle's
+    /// `flash_attn_varlen_cpu` takes the whole batch, but is slower than these products.)
     fn attend(&self, qkv: &Tensor) -> Result<Tensor> {
         let (length, heads) = (qkv.dim(0)?, self.heads);
         let qkv = qkv.reshape((length, 3 * heads, self.head_size))?;

@@ -196,7 +196,7 @@ pub fn write_json(path: &Path, value: &Value) {
     std::fs::write(path, text).expect("the file can be written");
 }
 
-/// Writes tensors to a safetensors file, converted to `dtype` (F32, F16 or BF16).
+/// Writes tensors to a safetensors file, converted to `dtype` (F64, F32, F16 or BF16).
 pub fn write_safetensors(
     path: &Path,
     tensors: &BTreeMap<String, (Vec<usize>, Vec<f32>)>,
@@ -217,6 +217,7 @@ pub fn write_safetensors(
 fn to_bytes(values: &[f32], dtype: Dtype) -> Vec<u8> {
     match dtype {
         Dtype::F32 => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
+        Dtype::F64 => values.iter().flat_map(|v| f64::from(*v).to_le_bytes()).collect(),
         Dtype::F16 => values.iter().flat_map(|v| half::f16::from_f32(*v).to_le_bytes()).collect(),
         Dtype::BF16 => values.iter().flat_map(|v| half::bf16::from_f32(*v).to_le_bytes()).collect(),
         other => panic!("no tiny checkpoint is stored as {other:?}"),

@@ -1,0 +1,98 @@
+//! What the tokenizer of a loaded model promises, whatever the text.
+
+#![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+
+mod support;
+
+use std::path::Path;
+
+use serde_json::json;
+use support::Tiny;
+use tasnif::bundle::Bundle;
+use tempfile::TempDir;
+
+#[test]
+fn text_cannot_write_the_tokens_that_steer_the_model() {
+    let directory = written(&Tiny::bundle());
+    let goldens = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens");
+    for path in [
+        directory.path().to_owned(),
+        goldens.join("tiny-bert"),
+        goldens.join("tiny-roberta"),
+        goldens.join("tiny-xlm-roberta"),
+    ] {
+        let tokenizer = load(&path).tokenizer;
+        let control = [tokenizer.prefix(), tokenizer.suffix()].concat();
+        for text in [
+            "[SEP]",
+            "</s>",
+            "خبر [CLS] خبر",
+            "خبر</s>خبر<s>",
+            "<pad><mask>[PAD][MASK]",
+            "<s> عنوان </s> نص </s>",
+        ] {
+            let ids = tokenizer.encode(text).expect("the text is encoded").ids;
+            let names: Vec<_> = ids.iter().filter_map(|id| tokenizer.token(*id)).collect();
+            assert!(!ids.iter().any(|id| control.contains(id)), "{text}: {names:?}");
+            let steering = ["<pad>", "<mask>", "[PAD]", "[MASK]"];
+            assert!(!names.iter().any(|name| steering.contains(&name.as_str())), "{names:?}");
+        }
+    }
+}
+
+#[test]
+fn offsets_are_byte_ranges_of_the_text_on_character_boundaries() {
+    let goldens = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens");
+    for name in ["tiny-bert", "tiny-roberta", "tiny-xlm-roberta"] {
+        let tokenizer = load(&goldens.join(name)).tokenizer;
+        for text in ["قال الوزير: ٣٫٥٪ من السكان", "😀 ﷺ ﻻ e\u{301} 中", "", "  \n "]
+        {
+            let tokens = tokenizer.encode(text).expect("the text is encoded");
+            assert_eq!(tokens.ids.len(), tokens.offsets.len());
+            for (start, end) in tokens.offsets {
+                assert!(start <= end, "{name}: {start}..{end}");
+                assert!(text.get(start..end).is_some(), "{name}: {start}..{end} of {text:?}");
+            }
+        }
+    }
+    let tokens = load(&goldens.join("tiny-bert")).tokenizer.encode("في  من").expect("tokens");
+    assert_eq!(tokens.offsets.first().map(|range| range.0), Some(0));
+    assert_eq!(tokens.offsets.last().map(|range| range.1), Some("في  من".len()));
+}
+
+#[test]
+fn truncation_and_padding_of_a_tokenizer_file_are_switched_off() {
+    let mut tiny = Tiny::bundle();
+    tiny.tokenizer["truncation"] = json!({"direction": "Right", "max_length": 4,
+        "strategy": "LongestFirst", "stride": 0});
+    tiny.tokenizer["padding"] = json!({"strategy": {"Fixed": 32}, "direction": "Right",
+        "pad_to_multiple_of": null, "pad_id": 0, "pad_type_id": 0, "pad_token": "[PAD]"});
+    let tokenizer = load(written(&tiny).path()).tokenizer;
+    assert_eq!(tokenizer.encode("في من عن في من عن").expect("tokens").ids.len(), 6);
+    assert_eq!(tokenizer.encode("في").expect("tokens").ids.len(), 1);
+}
+
+#[test]
+fn tokens_of_a_checkpoint_that_are_not_control_tokens_stay_whole() {
+    // AraBERT's placeholders for links, addresses and names are special tokens of its file.
+    let mut tiny = Tiny::bert(&["a", "b"]);
+    let id = tiny.config["vocab_size"].as_u64().expect("a size");
+    let added = tiny.tokenizer["added_tokens"].as_array_mut().expect("a list");
+    added.push(json!({"id": id, "content": "[رابط]", "single_word": true, "lstrip": false,
+        "rstrip": false, "normalized": true, "special": true}));
+    tiny.config["vocab_size"] = json!(id + 1);
+    tiny.add("bert.embeddings.word_embeddings.weight", &[id as usize + 1, 32], 0.0, 1.0);
+    let tokenizer = load(written(&tiny).path()).tokenizer;
+    let ids = tokenizer.encode("في [رابط] من").expect("tokens").ids;
+    assert_eq!((ids.len(), ids[1]), (3, id as u32));
+}
+
+fn written(tiny: &Tiny) -> TempDir {
+    let directory = tempfile::tempdir().expect("a directory");
+    tiny.write(directory.path());
+    directory
+}
+
+fn load(path: &Path) -> Bundle {
+    Bundle::load(path).unwrap_or_else(|error| panic!("{error}"))
+}
