@@ -47,7 +47,6 @@ fn an_xlm_roberta_classifier_with_unigram_tokens_equals_transformers() {
 }
 
 #[test]
-#[ignore = "models/tasnif-base is not in the tree yet"]
 fn the_shipped_model_equals_transformers() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     compare(&root.join("models/tasnif-base"), &goldens("tasnif-base.json"));
