@@ -159,7 +159,7 @@ async fn a_caller_that_leaves_takes_its_documents_along() {
 /// keep others waiting.
 #[tokio::test]
 async fn a_slow_reader_slows_itself_only() {
-    const DOCUMENTS: usize = 2_000;
+    const DOCUMENTS: usize = 800;
     let config = ServerConfig { max_stream_in_flight: 4, ..ServerConfig::default() };
     let server = TestServer::start_with(config, EngineConfig::default()).await;
     // A window that a few outcomes fill.
@@ -179,7 +179,7 @@ async fn a_slow_reader_slows_itself_only() {
     // Others are answered meanwhile, often enough for a server that does not hold back to have
     // taken the whole archive.
     let client = &mut server.client().await;
-    for index in 0..200 {
+    for index in 0..100 {
         client.classify(plain(document(index))).await.unwrap();
     }
     let unread = taken.load(Ordering::Relaxed);
