@@ -52,6 +52,11 @@ pub(super) enum Failure {
 /// Prints `error` with all its causes to standard error and returns the code.
 #[allow(clippy::print_stderr)] // The error is for the caller, whatever the log filter.
 pub(super) fn report(error: &anyhow::Error) -> ExitCode {
+    // Whoever read the output, `head` for one, has had enough.
+    let io_error = error.root_cause().downcast_ref::<std::io::Error>();
+    if io_error.is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe) {
+        return ExitCode::SUCCESS;
+    }
     let (code, hint) = classify(error);
     eprintln!("tasnif: {error:#}");
     if let Some(hint) = hint {

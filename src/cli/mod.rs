@@ -1,5 +1,5 @@
 //! The command line: one file a subcommand. Arguments are parsed here, checked
-//! once where they are used, and every failure ends with an [`exit`] code and a
+//! once where they are used, and every failure ends with an exit code and a
 //! line that says what to do next.
 
 mod classify;

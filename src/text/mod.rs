@@ -2,7 +2,7 @@
 //! original, sentences, and the windows of a long document.
 //!
 //! A model reads text in the form that it was trained on. Each [`Profile`] is
-//! one such form, given as a table of [steps](steps::Step).
+//! one such form, given as a table of steps.
 
 mod bylines;
 mod chars;
