@@ -96,11 +96,16 @@ impl Reading {
         })
     }
 
-    /// Each token of the text, with its Unicode scalars in the text as sent.
+    /// Each token of the text, with its Unicode scalars in the text as sent. The space
+    /// that a tokenizer counts to the word after it is left out.
     pub(crate) fn text_tokens(&self) -> impl Iterator<Item = (u32, Range<usize>)> + '_ {
-        let offsets = self.text.offsets.iter().map(|&(start, end)| start..end);
-        let ranges = offsets.map(|bytes| self.normalized.original_range(bytes));
-        self.text.ids.iter().copied().zip(ranges)
+        let range = |&(start, end): &(usize, usize)| {
+            let piece = self.normalized.text().get(start..end).unwrap_or_default();
+            let word = piece.trim_start();
+            let skipped = if word.is_empty() { 0 } else { piece.len() - word.len() };
+            self.normalized.original_range(start + skipped..end)
+        };
+        self.text.ids.iter().copied().zip(self.text.offsets.iter().map(range))
     }
 }
 
