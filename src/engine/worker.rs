@@ -1,6 +1,5 @@
 //! The threads that run batches, and what they share with the callers.
 
-use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::slice;
@@ -158,10 +157,10 @@ impl Shared {
         // The encoder is only borrowed and the batch is dropped after a panic, so
         // nothing half-changed of the engine's is seen afterwards.
         let rows = catch_unwind(AssertUnwindSafe(|| self.encoder.encode(&packed)))
-            .map_err(|panic| {
+            .map_err(|_| {
                 self.restarts.fetch_add(1, Ordering::Relaxed);
-                let message = panic_message(panic.as_ref());
-                tracing::error!(worker, message, "the encoder panicked; the worker starts anew");
+                // What the panic says may quote a document, so it is not logged.
+                tracing::error!(worker, "the encoder panicked; the worker starts anew");
                 EngineError::WorkerPanicked
             })?
             .map_err(|error| EngineError::Encode { message: error.to_string() })?;
@@ -190,9 +189,4 @@ fn all_finite(rows: Vec<f32>, width: usize) -> Result<Vec<f32>, EngineError> {
             ),
         }),
     }
-}
-
-fn panic_message(panic: &(dyn Any + Send)) -> &str {
-    let text = panic.downcast_ref::<&str>().copied();
-    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
 }

@@ -211,7 +211,7 @@ impl BertSelfAttention {
     }
 
     /// `[length, 3 * hidden]` to `[length, hidden]`, of one sequence. (candle's
-    /// `flash_attn_varlen_cpu` takes the whole batch, but is slower than these products.)
+    /// `flash_attn_varlen_cpu` takes the whole batch, but is slower from 128 tokens on.)
     fn attend(&self, qkv: &Tensor) -> Result<Tensor> {
         let (length, heads) = (qkv.dim(0)?, self.heads);
         let qkv = qkv.reshape((length, 3 * heads, self.head_size))?;
