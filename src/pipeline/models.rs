@@ -52,9 +52,4 @@ impl Models {
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Classifier>> + '_ {
         self.classifiers.iter()
     }
-
-    /// Their names, the default's first.
-    pub fn names(&self) -> Vec<&str> {
-        self.iter().map(|classifier| classifier.info().name.as_str()).collect()
-    }
 }
