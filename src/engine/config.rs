@@ -16,6 +16,11 @@ pub struct EngineConfig {
     /// Tokens queued, at most: over them jobs are refused or wait. Bulk jobs may
     /// hold three quarters of it, so that interactive ones always find room.
     pub max_queued_tokens: usize,
+    /// Tokens of the jobs that wait for room in a lane, at most: over them a job is
+    /// refused even if it would wait. Each lane has a line of its own, so that bulk
+    /// jobs never shut interactive ones out. A job that is longer by itself may
+    /// wait while nobody else does.
+    pub max_waiting_tokens: usize,
     /// Batches that run at the same time, each on a thread of its own.
     pub workers: usize,
     /// Batches in which interactive work goes first while bulk work is queued, at
@@ -31,6 +36,7 @@ impl Default for EngineConfig {
         Self {
             max_batch_tokens: 4_096,
             max_queued_tokens: 262_144,
+            max_waiting_tokens: 262_144,
             workers: 1,
             max_interactive_run: 4,
             linger: Duration::ZERO,
@@ -53,6 +59,7 @@ impl EngineConfig {
         let counts = [
             ("max_batch_tokens", self.max_batch_tokens),
             ("max_queued_tokens", self.max_queued_tokens),
+            ("max_waiting_tokens", self.max_waiting_tokens),
             ("workers", self.workers),
             ("max_interactive_run", self.max_interactive_run),
         ];
@@ -82,6 +89,7 @@ mod tests {
         let bad = [
             ("max_batch_tokens", EngineConfig { max_batch_tokens: 0, ..good }),
             ("max_queued_tokens", EngineConfig { max_queued_tokens: 0, ..good }),
+            ("max_waiting_tokens", EngineConfig { max_waiting_tokens: 0, ..good }),
             ("workers", EngineConfig { workers: 0, ..good }),
             ("max_interactive_run", EngineConfig { max_interactive_run: 0, ..good }),
             ("linger", EngineConfig { linger: Duration::from_secs(11), ..good }),

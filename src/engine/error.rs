@@ -8,15 +8,18 @@ use thiserror::Error;
 #[derive(Clone, Debug, PartialEq, Error)]
 #[non_exhaustive]
 pub enum EngineError {
-    /// The queue has no room for the job now.
+    /// The queue has no room for the job now, nor has the line before it if the job
+    /// would wait.
     #[error(
         "the queue holds {queued_tokens} tokens of at most {limit}; retry in {} ms",
         .retry_after.as_millis()
     )]
     Overloaded {
-        /// Tokens queued, and those of jobs that wait for room ahead of this one.
+        /// Tokens queued, and those of jobs that wait for room ahead of this one; only
+        /// the latter if the job would wait.
         queued_tokens: usize,
-        /// The limit that the job would go over: that of the queue, or of its lane.
+        /// The limit that the job would go over: that of the queue, of its lane, or of
+        /// those who wait in its lane.
         limit: usize,
         /// When there should be room, by the speed of the last batches.
         retry_after: Duration,
@@ -38,8 +41,9 @@ pub enum EngineError {
     /// The job's deadline passed before its answer was there.
     #[error("the deadline passed before the document was classified")]
     DeadlineExceeded,
-    /// The encoder panicked in a batch that held the job; the engine goes on.
-    #[error("the encoder panicked while it ran the document's batch")]
+    /// The encoder panicked in a batch that held the job, or the engine itself did
+    /// while the job was open. The engine goes on.
+    #[error("the encoder or the engine panicked while the document was queued or running")]
     WorkerPanicked,
     /// The encoder failed on the job itself: it was also tried without other jobs.
     #[error("the encoder failed: {message}")]

@@ -33,8 +33,8 @@ pub enum Admission {
     #[default]
     Reject,
     /// It waits for room, first come first served, until its deadline. This is
-    /// back-pressure for streams: the caller must bound how many jobs it has
-    /// waiting, since the token limit does not count them.
+    /// back-pressure for streams. Over `max_waiting_tokens` of
+    /// [`EngineConfig`](super::EngineConfig) it is refused likewise.
     Wait,
 }
 

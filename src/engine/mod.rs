@@ -5,8 +5,8 @@
 //! machine without threads or clock; `worker.rs` drives it; [`Engine`] is its face.
 //!
 //! - **Admission** counts tokens. Over `max_queued_tokens` a job is refused with the
-//!   time in which there should be room, or waits in line. Bulk jobs may hold three
-//!   quarters of the queue.
+//!   time in which there should be room, or waits in a line that is bounded too. Bulk
+//!   jobs may hold three quarters of the queue.
 //! - **Two lanes**: interactive work goes first, bulk work fills what is left of a
 //!   batch and goes first itself after `max_interactive_run` batches.
 //! - **Batches are natural**: a free worker takes what is there, up to
@@ -15,7 +15,8 @@
 //!   moment; one whose future is dropped leaves at once. Neither runs if it has not
 //!   started; if it has, its rows are dropped.
 //! - **Failures stay where they arise**: a batch that fails is run again one job at a
-//!   time; NaN fails its own job; a panic fails its batch; the engine goes on.
+//!   time; NaN fails its own job; a panic of the encoder fails its batch. A panic of
+//!   the engine itself fails every open job. The engine goes on after each.
 //! - **Nothing accepted is lost**: each job is answered exactly once, also by a drain.
 
 mod config;
@@ -101,15 +102,16 @@ impl Engine {
     ///   the job then is; at once if it has passed.
     /// - [`Encode`](EngineError::Encode), [`WorkerPanicked`](EngineError::WorkerPanicked):
     ///   a batch with a sequence of the job failed; the rest of the job does not run.
+    ///   The latter also if the engine itself panicked, whatever the job was doing.
     pub async fn submit(&self, job: Job) -> Result<Output, EngineError> {
         self.check(&job)?;
         let deadline = job.deadline;
         let (reply, answer) = oneshot::channel();
-        let id = self.shared.update(|queue, now| queue.submit(job, reply, now))?;
+        let id = self.shared.update(|queue, now| queue.submit(job, reply, now))??;
         let _ticket = Ticket { shared: &self.shared, id };
         let answer = async {
-            // The queue answers every job before it lets go of it, so a closed
-            // channel is a fault of the engine itself.
+            // The queue answers every job before it lets go of it, except after a
+            // panic of the engine itself.
             answer.await.unwrap_or(Err(EngineError::WorkerPanicked))
         };
         match deadline {
@@ -127,16 +129,17 @@ impl Engine {
     /// It may be called again and at the same time; the first timeout to pass
     /// ends the work, and every call reports on all of it.
     pub async fn drain(&self, timeout: Duration) -> DrainReport {
-        self.shared.update(|queue, _| queue.begin_drain());
+        // A panic in either has answered every job, so leaves nothing to do.
+        drop(self.shared.update(|queue, _| queue.begin_drain()));
         if tokio::time::timeout(timeout, self.shared.until_idle()).await.is_err() {
-            self.shared.update(|queue, _| queue.abandon());
+            drop(self.shared.update(|queue, _| queue.abandon()));
         }
         self.shared.read(Queue::drain_report)
     }
 
     /// The counters now.
     pub fn stats(&self) -> EngineStats {
-        let worker_restarts = self.shared.restarts.load(Ordering::Relaxed);
+        let worker_restarts = self.shared.panics.load(Ordering::Relaxed);
         EngineStats { worker_restarts, ..self.shared.read(Queue::stats) }
     }
 
@@ -174,6 +177,7 @@ struct Ticket<'a> {
 
 impl Drop for Ticket<'_> {
     fn drop(&mut self) {
-        self.shared.update(|queue, now| queue.cancel(self.id, now));
+        // After a panic the job is gone as well.
+        drop(self.shared.update(|queue, now| queue.cancel(self.id, now)));
     }
 }

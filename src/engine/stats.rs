@@ -21,7 +21,8 @@ pub struct EngineStats {
     pub finished_tokens: u64,
     /// Batches that ended since the start, failed ones included.
     pub batches: u64,
-    /// Panics of the encoder since the start, after each of which a worker started anew.
+    /// Panics since the start, after each of which the engine went on: of the encoder,
+    /// which fail their batch, and of the engine itself, which fail every open job.
     pub worker_restarts: u64,
     /// Speed of the last batches over all workers, in tokens a second; a guess before the first.
     pub tokens_per_second: f64,

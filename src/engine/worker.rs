@@ -1,5 +1,11 @@
 //! The threads that run batches, and what they share with the callers.
+//!
+//! A panic never ends a thread or leaves a job without an answer: one of the encoder
+//! fails its batch; one of the queue's own code, in whatever thread, or of anything
+//! else in a worker fails every open job and empties the queue. None is logged with
+//! what it says, which may quote a document.
 
+use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::slice;
@@ -23,8 +29,8 @@ pub(super) struct Shared {
     work: Condvar,
     /// Wakes drains: every job may have been answered.
     idle: Notify,
-    /// Panics of the encoder.
-    pub(super) restarts: AtomicU64,
+    /// Panics of the encoder and of the engine itself.
+    pub(super) panics: AtomicU64,
 }
 
 /// What the lock guards.
@@ -42,15 +48,22 @@ impl Shared {
             state: Mutex::new(State { queue, stopped: false }),
             work: Condvar::new(),
             idle: Notify::new(),
-            restarts: AtomicU64::new(0),
+            panics: AtomicU64::new(0),
         }
     }
 
     /// Changes the queue under the lock, then wakes who is concerned. The clock is
     /// read under the lock too, so that time never goes backwards in the queue.
-    pub(super) fn update<T>(&self, change: impl FnOnce(&mut Queue, Instant) -> T) -> T {
+    ///
+    /// # Errors
+    /// [`WorkerPanicked`](EngineError::WorkerPanicked) if `change` panicked. Every open
+    /// job has been answered likewise then.
+    pub(super) fn update<T>(
+        &self,
+        change: impl FnOnce(&mut Queue, Instant) -> T,
+    ) -> Result<T, EngineError> {
         let mut state = self.state.lock();
-        let result = change(&mut state.queue, Instant::now());
+        let result = self.change(&mut state.queue, change);
         self.wake(&state.queue);
         result
     }
@@ -78,31 +91,77 @@ impl Shared {
         let mut state = self.state.lock();
         state.stopped = true;
         self.work.notify_all();
-        state.queue.stats().running_batches == 0
+        state.queue.no_batch_runs()
     }
 
-    /// Runs batches until [`stop`](Self::stop).
+    /// Runs batches until [`stop`](Self::stop), whatever panics.
     pub(super) fn work(&self, worker: usize) {
-        while let Some(batch) = self.next_batch() {
-            let Batch { pieces, tokens, started } = batch;
-            let ran = self.run(worker, pieces);
-            self.update(|queue, now| queue.finish(tokens, started, ran, now));
+        let mut panicked = false;
+        loop {
+            let turn = catch_unwind(AssertUnwindSafe(|| {
+                // In here, so that a panic of this is one more and not the end.
+                if mem::take(&mut panicked) {
+                    self.give_up(worker);
+                }
+                self.turn(worker)
+            }));
+            match turn {
+                Ok(true) => {}
+                Ok(false) => return,
+                Err(_) => panicked = true,
+            }
         }
+    }
+
+    /// Runs one batch. Returns false, without one, if the engine stops.
+    fn turn(&self, worker: usize) -> bool {
+        let Some(Batch { pieces, tokens, started }) = self.next_batch() else { return false };
+        let ran = self.run(worker, pieces);
+        // A panic in it has answered every job, so leaves nothing to do.
+        drop(self.update(|queue, now| queue.finish(tokens, started, ran, now)));
+        true
+    }
+
+    /// Answers the jobs of a batch that was lost to a panic, by answering all.
+    fn give_up(&self, worker: usize) {
+        let mut state = self.state.lock();
+        state.queue.reset();
+        self.wake(&state.queue);
+        drop(state);
+        self.panics.fetch_add(1, Ordering::Relaxed);
+        tracing::error!(worker, "a worker panicked; every open job fails and it goes on");
+    }
+
+    /// Changes the locked queue. The lock does not notice a panic, after which the
+    /// queue may be half-changed, so it is emptied before anybody else sees it.
+    fn change<T>(
+        &self,
+        queue: &mut Queue,
+        change: impl FnOnce(&mut Queue, Instant) -> T,
+    ) -> Result<T, EngineError> {
+        catch_unwind(AssertUnwindSafe(|| change(queue, Instant::now()))).map_err(|_| {
+            self.panics.fetch_add(1, Ordering::Relaxed);
+            queue.reset();
+            tracing::error!("the queue panicked; every open job fails and the engine goes on");
+            EngineError::WorkerPanicked
+        })
     }
 
     /// Waits for a batch; `None` if the engine stops.
     fn next_batch(&self) -> Option<Batch> {
         let mut state = self.state.lock();
         while !state.stopped {
-            let now = Instant::now();
-            match state.queue.next(now) {
+            // After a panic the queue is empty, so there is nothing to run.
+            let step = self.change(&mut state.queue, Queue::next).unwrap_or(Step::Wait);
+            match step {
                 Step::Run(batch) => {
                     // What is left is for the next free worker.
                     self.wake(&state.queue);
                     return Some(batch);
                 }
                 Step::WaitUntil(ready) => {
-                    self.work.wait_for(&mut state, ready.saturating_duration_since(now));
+                    let time = ready.saturating_duration_since(Instant::now());
+                    self.work.wait_for(&mut state, time);
                 }
                 Step::Wait => {
                     self.wake(&state.queue);
@@ -150,19 +209,24 @@ impl Shared {
 
     /// The rows of all pieces, `[sequences * width]`.
     fn encode(&self, worker: usize, pieces: &[Piece]) -> Result<Vec<f32>, EngineError> {
+        // The encoder and the pieces are only borrowed, so nothing half-changed of
+        // the engine's is seen after a panic.
+        catch_unwind(AssertUnwindSafe(|| self.try_encode(pieces))).unwrap_or_else(|_| {
+            self.panics.fetch_add(1, Ordering::Relaxed);
+            tracing::error!(worker, "the encoder panicked; its batch fails and the worker goes on");
+            Err(EngineError::WorkerPanicked)
+        })
+    }
+
+    /// The same, but the encoder may panic, and so may an error of its when it is shown.
+    fn try_encode(&self, pieces: &[Piece]) -> Result<Vec<f32>, EngineError> {
         let mut packed = PackedTokens::new();
         for sequence in pieces.iter().flat_map(|piece| &piece.sequences) {
             packed.push(sequence);
         }
-        // The encoder is only borrowed and the batch is dropped after a panic, so
-        // nothing half-changed of the engine's is seen afterwards.
-        let rows = catch_unwind(AssertUnwindSafe(|| self.encoder.encode(&packed)))
-            .map_err(|_| {
-                self.restarts.fetch_add(1, Ordering::Relaxed);
-                // What the panic says may quote a document, so it is not logged.
-                tracing::error!(worker, "the encoder panicked; the worker starts anew");
-                EngineError::WorkerPanicked
-            })?
+        let rows = self
+            .encoder
+            .encode(&packed)
             .map_err(|error| EngineError::Encode { message: error.to_string() })?;
         if rows.len() != packed.sequences() || rows.width() != self.width {
             let (found, width) = (rows.len(), rows.width());

@@ -3,6 +3,7 @@
 //! The queue holds `max_queued_tokens`, of which bulk jobs may hold three quarters,
 //! so that a flood of them never shuts interactive jobs out. Within a lane nobody
 //! overtakes: while a job waits for room, later ones of its lane wait or are refused.
+//! Of those that wait each lane holds `max_waiting_tokens`.
 //!
 //! Between the lanes, the job at the head of a lane's line claims its tokens: later
 //! jobs of the *other* lane must leave that much room. So a stream of small jobs
@@ -35,8 +36,11 @@ impl Queue {
         let id = JobId(self.next_id);
         let enters =
             self.lanes.get(job.lane).waiting.is_empty() && self.has_room(id, job.lane, tokens);
-        if !enters && job.admission == Admission::Reject {
-            return Err(self.overloaded(id, job.lane, tokens));
+        if !enters {
+            match job.admission {
+                Admission::Reject => return Err(self.overloaded(id, job.lane, tokens)),
+                Admission::Wait => self.check_line(job.lane, tokens)?,
+            }
         }
         self.next_id += 1;
         let lane = self.lanes.get_mut(job.lane);
@@ -96,6 +100,19 @@ impl Queue {
             Some((head, tokens)) if head < id && tokens <= room => tokens,
             _ => 0,
         }
+    }
+
+    /// Refuses a job for which the line of `lane` is too long. It takes any job while
+    /// it is empty, since one over its limit could otherwise never run.
+    fn check_line(&self, lane: Lane, tokens: usize) -> Result<(), EngineError> {
+        let waiting = self.lanes.get(lane).waiting_tokens;
+        let limit = self.config.max_waiting_tokens;
+        if waiting == 0 || waiting + tokens <= limit {
+            return Ok(());
+        }
+        // There is room at the latest once the line is empty.
+        let retry_after = self.rate.retry_after((waiting + tokens - limit).min(waiting));
+        Err(EngineError::Overloaded { queued_tokens: waiting, limit, retry_after })
     }
 
     fn overloaded(&self, id: JobId, lane: Lane, tokens: usize) -> EngineError {

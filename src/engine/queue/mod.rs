@@ -2,12 +2,15 @@
 //!
 //! Every job is an [`Entry`] that holds the way to its caller. A job is answered
 //! by taking its entry out, so it cannot be answered twice, and an entry leaves
-//! only by being answered or cancelled, so none is forgotten. Callers pass the
-//! time, which must not go backwards.
+//! only by being answered or cancelled, so none is forgotten; a reset after a panic
+//! answers by closing the way to the caller. Callers pass the time, which must not
+//! go backwards.
 //!
 //! [`admission`] decides who gets in, [`forming`] who runs next.
 
 mod admission;
+#[cfg(test)]
+mod admission_tests;
 mod entry;
 mod forming;
 #[cfg(test)]
@@ -50,6 +53,8 @@ pub(super) struct Queue {
     /// Values in a row.
     width: usize,
     next_id: u64,
+    /// Jobs before this one were given up by a reset, with their batches.
+    first_id: u64,
     jobs: BTreeMap<JobId, Entry>,
     deadlines: BTreeSet<(Instant, JobId)>,
     lanes: PerLane<LaneState>,
@@ -91,6 +96,7 @@ impl Queue {
             config,
             width,
             next_id: 0,
+            first_id: 0,
             jobs: BTreeMap::new(),
             deadlines: BTreeSet::new(),
             lanes: PerLane::default(),
@@ -136,6 +142,9 @@ impl Queue {
 
     /// Answers the jobs that a batch completes or fails.
     pub(super) fn finish(&mut self, tokens: usize, started: Instant, ran: Vec<Ran>, now: Instant) {
+        if ran.iter().any(|(piece, _)| piece.job.0 < self.first_id) {
+            return; // formed before a reset, which has answered its jobs
+        }
         self.running_tokens -= tokens;
         self.running_batches -= 1;
         self.batches += 1;
@@ -166,10 +175,12 @@ impl Queue {
         let [interactive, bulk] =
             [&self.lanes.interactive, &self.lanes.bulk].map(|lane| lane.waiting.clone());
         let refused = interactive.len() + bulk.len();
+        let accepted = self.jobs.len() - refused;
+        // First of all, so that it holds whatever happens while jobs are answered.
+        self.drain = Some(Drain { accepted, refused, abandoned: 0 });
         for id in interactive.into_iter().chain(bulk) {
             self.answer(id, Err(DRAINING));
         }
-        self.drain = Some(Drain { accepted: self.jobs.len(), refused, abandoned: 0 });
     }
 
     /// Answers every job that is left with `Draining`, those in a running batch too.
@@ -181,6 +192,22 @@ impl Queue {
         for id in left {
             self.answer(id, Err(DRAINING));
         }
+    }
+
+    /// Gives up every job and every batch that runs, after a panic that may have left
+    /// them half-changed. A drain goes on, and what has been counted stays.
+    pub(super) fn reset(&mut self) {
+        let fresh = Self {
+            next_id: self.next_id,
+            first_id: self.next_id,
+            drain: self.drain.take(),
+            finished_sequences: self.finished_sequences,
+            finished_tokens: self.finished_tokens,
+            batches: self.batches,
+            ..Self::new(self.config, self.width)
+        };
+        // To drop a job closes the way to its caller, who takes that for a panic.
+        drop(std::mem::replace(self, fresh));
     }
 
     /// What became of the jobs since the drain began; all zero before.
@@ -202,7 +229,12 @@ impl Queue {
         !self.lanes.interactive.queued.is_empty() || !self.lanes.bulk.queued.is_empty()
     }
 
-    /// The counters. The queue does not know of restarts and leaves them zero.
+    /// Whether it is certain that no batch runs: those from before a reset are not counted.
+    pub(super) fn no_batch_runs(&self) -> bool {
+        self.running_batches == 0 && self.first_id == 0
+    }
+
+    /// The counters. The queue does not know of panics and leaves them zero.
     pub(super) fn stats(&self) -> EngineStats {
         let PerLane { interactive, bulk } = &self.lanes;
         let waiting_jobs = interactive.waiting.len() + bulk.waiting.len();

@@ -9,6 +9,7 @@ use crate::engine::job::{Admission, Lane};
 
 const MAX_BATCH: usize = 16;
 const MAX_QUEUED: usize = 60;
+const MAX_WAITING: usize = 50;
 
 #[derive(Clone, Debug)]
 enum Op {
@@ -65,6 +66,7 @@ fn check_counts(queue: &Queue) {
         assert_eq!(state.queued_sequences, queued.iter().map(|job| job.rest.len()).sum::<usize>());
         assert!(queued.iter().all(|job| job.lane == lane && !job.rest.is_empty()));
         assert!(state.queued_tokens <= limit);
+        assert!(state.waiting_tokens <= MAX_WAITING || waiting.len() == 1);
         assert!(state.waiting.iter().all(|id| state.queued.last().is_none_or(|last| last < id)));
     }
     assert!(queue.queued_tokens() <= MAX_QUEUED);
@@ -104,6 +106,7 @@ fn run(ops: Vec<Op>) {
     let config = EngineConfig {
         max_batch_tokens: MAX_BATCH,
         max_queued_tokens: MAX_QUEUED,
+        max_waiting_tokens: MAX_WAITING,
         max_interactive_run: 2,
         ..Default::default()
     };
@@ -115,9 +118,10 @@ fn run(ops: Vec<Op>) {
         let tag = tag as u32;
         match op {
             Op::Submit { lengths, bulk, wait, deadline_ms } => {
+                let lane = if bulk { Lane::Bulk } else { Lane::Interactive };
                 let job = Job {
                     sequences: lengths.iter().map(|length| vec![tag; *length]).collect(),
-                    lane: if bulk { Lane::Bulk } else { Lane::Interactive },
+                    lane,
                     admission: if wait { Admission::Wait } else { Admission::Reject },
                     deadline: deadline_ms.map(|ms| now + Duration::from_millis(ms)),
                 };
@@ -137,7 +141,10 @@ fn run(ops: Vec<Op>) {
                     Err(error) => {
                         assert_eq!(drains, error == DRAINING);
                         assert!(!must_enter, "refused within the last quarter: {error}");
-                        assert!(!wait || drains || matches!(error, EngineError::TooLarge { .. }));
+                        let line = queue.lanes.get(lane).waiting_tokens;
+                        let too_long = line > 0 && line + tokens > MAX_WAITING;
+                        let too_large = matches!(error, EngineError::TooLarge { .. });
+                        assert!(!wait || drains || too_large || too_long, "{error}");
                     }
                 }
             }

@@ -4,17 +4,17 @@ use super::*;
 use crate::engine::job::{Admission, JobTiming, Lane};
 use crate::nn::Rows;
 
-type Answer = oneshot::Receiver<Result<Output, EngineError>>;
+pub(super) type Answer = oneshot::Receiver<Result<Output, EngineError>>;
 
-const MS: Duration = Duration::from_millis(1);
+pub(super) const MS: Duration = Duration::from_millis(1);
 
 /// A queue at a time, with batches of 10 tokens and room for 100.
-struct Fixture {
-    queue: Queue,
-    now: Instant,
+pub(super) struct Fixture {
+    pub(super) queue: Queue,
+    pub(super) now: Instant,
 }
 
-fn fixture(change: impl FnOnce(&mut EngineConfig)) -> Fixture {
+pub(super) fn fixture(change: impl FnOnce(&mut EngineConfig)) -> Fixture {
     let mut config =
         EngineConfig { max_batch_tokens: 10, max_queued_tokens: 100, ..Default::default() };
     change(&mut config);
@@ -22,34 +22,34 @@ fn fixture(change: impl FnOnce(&mut EngineConfig)) -> Fixture {
 }
 
 /// A job with sequences of these lengths; every token is `tag`.
-fn job(lane: Lane, tag: u32, lengths: &[usize]) -> Job {
+pub(super) fn job(lane: Lane, tag: u32, lengths: &[usize]) -> Job {
     let sequences = lengths.iter().map(|length| vec![tag; *length]).collect();
     Job { sequences, lane, ..Job::default() }
 }
 
-fn interactive(tag: u32, lengths: &[usize]) -> Job {
+pub(super) fn interactive(tag: u32, lengths: &[usize]) -> Job {
     job(Lane::Interactive, tag, lengths)
 }
 
-fn bulk(tag: u32, lengths: &[usize]) -> Job {
+pub(super) fn bulk(tag: u32, lengths: &[usize]) -> Job {
     job(Lane::Bulk, tag, lengths)
 }
 
-fn waits(job: Job) -> Job {
+pub(super) fn waits(job: Job) -> Job {
     Job { admission: Admission::Wait, ..job }
 }
 
 impl Fixture {
-    fn try_submit(&mut self, job: Job) -> Result<(JobId, Answer), EngineError> {
+    pub(super) fn try_submit(&mut self, job: Job) -> Result<(JobId, Answer), EngineError> {
         let (reply, answer) = oneshot::channel();
         self.queue.submit(job, reply, self.now).map(|id| (id, answer))
     }
 
-    fn submit(&mut self, job: Job) -> (JobId, Answer) {
+    pub(super) fn submit(&mut self, job: Job) -> (JobId, Answer) {
         self.try_submit(job).unwrap()
     }
 
-    fn batch(&mut self) -> Batch {
+    pub(super) fn batch(&mut self) -> Batch {
         match self.queue.next(self.now) {
             Step::Run(batch) => batch,
             other => panic!("expected a batch, not {other:?}"),
@@ -57,12 +57,12 @@ impl Fixture {
     }
 
     /// Forms a batch and returns the tag of every sequence in it.
-    fn tags(&mut self) -> Vec<u32> {
+    pub(super) fn tags(&mut self) -> Vec<u32> {
         tags(&self.batch())
     }
 
     /// Ends a batch; the row of a sequence is its tag.
-    fn finish(&mut self, batch: Batch) {
+    pub(super) fn finish(&mut self, batch: Batch) {
         let rows = |piece: Piece| {
             let rows = piece.sequences.iter().map(|ids| ids[0] as f32).collect();
             (piece, Ok(rows))
@@ -72,7 +72,7 @@ impl Fixture {
     }
 }
 
-fn tags(batch: &Batch) -> Vec<u32> {
+pub(super) fn tags(batch: &Batch) -> Vec<u32> {
     batch.pieces.iter().flat_map(|piece| &piece.sequences).map(|ids| ids[0]).collect()
 }
 
@@ -176,141 +176,6 @@ fn a_failed_batch_fails_its_jobs_and_takes_out_what_they_have_queued() {
     f.finish(second);
     assert!(f.queue.is_empty());
     assert_eq!(f.queue.stats().running_tokens, 0);
-}
-
-#[test]
-fn over_the_limit_is_overloaded_with_the_time_until_there_is_room() {
-    let mut f = fixture(|_| ());
-    let _first = f.submit(interactive(1, &[10]));
-    let batch = f.batch();
-    f.now += Duration::from_secs(1); // 10 tokens a second
-    f.finish(batch);
-    let _full = f.submit(interactive(2, &[50, 50]));
-    let refused = f.try_submit(interactive(3, &[30])).unwrap_err();
-    let retry_after = Duration::from_secs(3);
-    assert_eq!(refused, EngineError::Overloaded { queued_tokens: 100, limit: 100, retry_after });
-    let _batch = f.batch(); // takes 50 from the queue
-    assert!(f.try_submit(interactive(4, &[50])).is_ok());
-}
-
-#[test]
-fn a_job_that_can_never_fit_is_too_large_even_if_it_would_wait() {
-    let mut f = fixture(|_| ());
-    let too_large = |tokens, limit| Some(EngineError::TooLarge { tokens, limit });
-    assert_eq!(f.try_submit(interactive(1, &[60, 41])).err(), too_large(101, 100));
-    assert_eq!(f.try_submit(waits(interactive(1, &[101]))).err(), too_large(101, 100));
-    assert_eq!(f.try_submit(bulk(1, &[76])).err(), too_large(76, 75));
-    assert!(f.queue.is_empty());
-    assert!(f.try_submit(interactive(1, &[60, 40])).is_ok());
-}
-
-#[test]
-fn a_flood_of_bulk_jobs_leaves_room_for_interactive_ones() {
-    let mut f = fixture(|_| ());
-    let _queued: Vec<_> = (0..3).map(|_| f.submit(bulk(9, &[25]))).collect();
-    let _waiting: Vec<_> = (0..9).map(|_| f.submit(waits(bulk(9, &[25])))).collect();
-    assert!(matches!(
-        f.try_submit(bulk(9, &[1])),
-        Err(EngineError::Overloaded { queued_tokens: 300, limit: 75, .. })
-    ));
-    assert!(f.try_submit(interactive(1, &[25])).is_ok());
-    assert!(f.try_submit(interactive(1, &[1])).is_err());
-}
-
-#[test]
-fn waiting_jobs_get_in_in_order_as_room_appears() {
-    let mut f = fixture(|_| ());
-    let _full = f.submit(interactive(1, &[50, 50]));
-    let (_, mut second) = f.submit(waits(interactive(2, &[60])));
-    let (_, _third) = f.submit(waits(interactive(3, &[10])));
-    let stats = f.queue.stats();
-    assert_eq!((stats.open_jobs, stats.waiting_jobs, stats.queued_tokens), (1, 2, 100));
-
-    f.now += 3 * MS;
-    let first = f.batch();
-    assert_eq!(
-        f.queue.stats().waiting_jobs,
-        2,
-        "3 must not overtake 2, for which 50 is too little"
-    );
-    let other = f.batch();
-    assert_eq!(f.queue.stats().waiting_jobs, 0);
-    f.finish(first);
-    f.finish(other);
-
-    f.now += 4 * MS;
-    let batch = f.batch();
-    assert_eq!(tags(&batch), [2]);
-    f.finish(batch);
-    let timing = second.try_recv().unwrap().unwrap().timing;
-    assert_eq!(timing.queue, 4 * MS, "from admission, not from the call");
-    assert_eq!(f.tags(), [3]);
-}
-
-#[test]
-fn small_jobs_do_not_starve_one_that_waits_in_their_lane() {
-    let mut f = fixture(|_| ());
-    let _queued: Vec<_> = (0..9).map(|_| f.submit(interactive(1, &[10]))).collect();
-    let _large = f.submit(waits(interactive(2, &[30])));
-    let mut batches = 0;
-    while f.queue.stats().waiting_jobs > 0 {
-        assert!(f.try_submit(interactive(1, &[5])).is_err(), "it would overtake");
-        let batch = f.batch();
-        f.finish(batch);
-        batches += 1;
-    }
-    assert_eq!(batches, 2);
-}
-
-#[test]
-fn interactive_jobs_do_not_starve_a_bulk_job_that_waits() {
-    let mut f = fixture(|_| ());
-    let _queued: Vec<_> = (0..10).map(|_| f.submit(interactive(1, &[10]))).collect();
-    let _large = f.submit(waits(bulk(9, &[70])));
-    let mut batches = 0;
-    while f.queue.stats().waiting_jobs > 0 {
-        assert!(f.try_submit(interactive(1, &[10])).is_err(), "the claim of the older job counts");
-        let batch = f.batch();
-        f.finish(batch);
-        batches += 1;
-    }
-    assert_eq!(batches, 7);
-}
-
-#[test]
-fn bulk_jobs_do_not_starve_an_interactive_job_that_waits() {
-    let mut f = fixture(|_| ());
-    let _queued: Vec<_> = (0..7).map(|_| f.submit(bulk(9, &[10]))).collect();
-    let _large = f.submit(waits(interactive(1, &[90])));
-    let mut batches = 0;
-    while f.queue.stats().waiting_jobs > 0 {
-        assert!(f.try_submit(bulk(9, &[10])).is_err(), "the claim of the older job counts");
-        let batch = f.batch();
-        f.finish(batch);
-        batches += 1;
-    }
-    assert_eq!(batches, 6);
-}
-
-#[test]
-fn two_large_jobs_that_wait_in_both_lanes_do_not_block_each_other() {
-    for bulk_first in [false, true] {
-        let mut f = fixture(|_| ());
-        let _queued = f.submit(interactive(1, &[10; 10]));
-        let mut jobs = [waits(interactive(2, &[90])), waits(bulk(9, &[70]))];
-        if bulk_first {
-            jobs.reverse();
-        }
-        let _answers = jobs.map(|job| f.submit(job));
-        let mut order = Vec::new();
-        while !f.queue.is_empty() {
-            let batch = f.batch();
-            order.extend(tags(&batch));
-            f.finish(batch);
-        }
-        order.sort_unstable();
-        assert_eq!(order[10..], [2, 9], "bulk first: {bulk_first}");
-    }
 }
 
 #[test]
@@ -423,4 +288,45 @@ fn a_drain_refuses_who_waits_and_reports_what_became_of_the_rest() {
     let report = DrainReport { finished: 1, abandoned: 1, refused: 1 };
     assert_eq!(f.queue.drain_report(), report);
     assert_eq!(f.queue.stats().queued_tokens, 0);
+}
+
+#[test]
+fn a_reset_gives_up_every_job_and_forgets_the_batches_that_run() {
+    let mut f = fixture(|_| ());
+    let deadline = Some(f.now + 10 * MS);
+    let _done = f.submit(interactive(1, &[10]));
+    let batch = f.batch();
+    f.finish(batch);
+    let (_, mut runs) = f.submit(Job { deadline, ..interactive(2, &[10, 100 - 10]) });
+    let late = f.batch();
+    let (_, mut queued) = f.submit(bulk(3, &[10]));
+    let (old, mut waiting) = f.submit(waits(interactive(4, &[10])));
+    f.queue.reset();
+    for answer in [&mut runs, &mut queued, &mut waiting] {
+        assert_eq!(answer.try_recv(), Err(oneshot::error::TryRecvError::Closed));
+    }
+    assert!(f.queue.is_empty() && f.queue.deadlines.is_empty() && !f.queue.no_batch_runs());
+
+    let (new, mut answer) = f.submit(interactive(5, &[10]));
+    assert!(new > old, "an old caller that leaves must not cancel a new job");
+    let batch = f.batch();
+    f.finish(late);
+    let stats = f.queue.stats();
+    assert_eq!((stats.running_batches, stats.running_tokens), (1, 10), "the new one still runs");
+    f.finish(batch);
+    assert!(answer.try_recv().unwrap().is_ok());
+    let stats = f.queue.stats();
+    assert_eq!((stats.running_batches, stats.running_tokens), (0, 0));
+    assert_eq!((stats.batches, stats.finished_tokens), (2, 20), "what was counted stays");
+}
+
+#[test]
+fn a_reset_does_not_end_a_drain() {
+    let mut f = fixture(|_| ());
+    let _queued = f.submit(interactive(1, &[10]));
+    f.queue.begin_drain();
+    f.queue.reset();
+    assert_eq!(f.try_submit(interactive(2, &[1])).unwrap_err(), DRAINING);
+    let report = DrainReport { finished: 1, abandoned: 0, refused: 0 };
+    assert_eq!(f.queue.drain_report(), report);
 }

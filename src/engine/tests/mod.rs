@@ -6,4 +6,5 @@ mod deadlines;
 mod drain;
 mod failures;
 mod fake;
+mod panics;
 mod stress;

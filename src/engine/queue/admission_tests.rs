@@ -1,0 +1,201 @@
+//! Who gets in, who waits, and who is refused.
+
+use std::time::Duration;
+
+use super::tests::*;
+use crate::engine::error::EngineError;
+
+#[test]
+fn over_the_limit_is_overloaded_with_the_time_until_there_is_room() {
+    let mut f = fixture(|_| ());
+    let _first = f.submit(interactive(1, &[10]));
+    let batch = f.batch();
+    f.now += Duration::from_secs(1); // 10 tokens a second
+    f.finish(batch);
+    let _full = f.submit(interactive(2, &[50, 50]));
+    let refused = f.try_submit(interactive(3, &[30])).unwrap_err();
+    let retry_after = Duration::from_secs(3);
+    assert_eq!(refused, EngineError::Overloaded { queued_tokens: 100, limit: 100, retry_after });
+    let _batch = f.batch(); // takes 50 from the queue
+    assert!(f.try_submit(interactive(4, &[50])).is_ok());
+}
+
+#[test]
+fn a_job_that_can_never_fit_is_too_large_even_if_it_would_wait() {
+    let mut f = fixture(|_| ());
+    let too_large = |tokens, limit| Some(EngineError::TooLarge { tokens, limit });
+    assert_eq!(f.try_submit(interactive(1, &[60, 41])).err(), too_large(101, 100));
+    assert_eq!(f.try_submit(waits(interactive(1, &[101]))).err(), too_large(101, 100));
+    assert_eq!(f.try_submit(bulk(1, &[76])).err(), too_large(76, 75));
+    assert!(f.queue.is_empty());
+    assert!(f.try_submit(interactive(1, &[60, 40])).is_ok());
+}
+
+#[test]
+fn a_flood_of_bulk_jobs_leaves_room_for_interactive_ones() {
+    let mut f = fixture(|_| ());
+    let _queued: Vec<_> = (0..3).map(|_| f.submit(bulk(9, &[25]))).collect();
+    let _waiting: Vec<_> = (0..9).map(|_| f.submit(waits(bulk(9, &[25])))).collect();
+    assert!(matches!(
+        f.try_submit(bulk(9, &[1])),
+        Err(EngineError::Overloaded { queued_tokens: 300, limit: 75, .. })
+    ));
+    assert!(f.try_submit(interactive(1, &[25])).is_ok());
+    assert!(f.try_submit(interactive(1, &[1])).is_err());
+}
+
+#[test]
+fn waiting_jobs_get_in_in_order_as_room_appears() {
+    let mut f = fixture(|_| ());
+    let _full = f.submit(interactive(1, &[50, 50]));
+    let (_, mut second) = f.submit(waits(interactive(2, &[60])));
+    let (_, _third) = f.submit(waits(interactive(3, &[10])));
+    let stats = f.queue.stats();
+    assert_eq!((stats.open_jobs, stats.waiting_jobs, stats.queued_tokens), (1, 2, 100));
+
+    f.now += 3 * MS;
+    let first = f.batch();
+    assert_eq!(
+        f.queue.stats().waiting_jobs,
+        2,
+        "3 must not overtake 2, for which 50 is too little"
+    );
+    let other = f.batch();
+    assert_eq!(f.queue.stats().waiting_jobs, 0);
+    f.finish(first);
+    f.finish(other);
+
+    f.now += 4 * MS;
+    let batch = f.batch();
+    assert_eq!(tags(&batch), [2]);
+    f.finish(batch);
+    let timing = second.try_recv().unwrap().unwrap().timing;
+    assert_eq!(timing.queue, 4 * MS, "from admission, not from the call");
+    assert_eq!(f.tags(), [3]);
+}
+
+#[test]
+fn small_jobs_do_not_starve_one_that_waits_in_their_lane() {
+    let mut f = fixture(|_| ());
+    let _queued: Vec<_> = (0..9).map(|_| f.submit(interactive(1, &[10]))).collect();
+    let _large = f.submit(waits(interactive(2, &[30])));
+    let mut batches = 0;
+    while f.queue.stats().waiting_jobs > 0 {
+        assert!(f.try_submit(interactive(1, &[5])).is_err(), "it would overtake");
+        let batch = f.batch();
+        f.finish(batch);
+        batches += 1;
+    }
+    assert_eq!(batches, 2);
+}
+
+#[test]
+fn interactive_jobs_do_not_starve_a_bulk_job_that_waits() {
+    let mut f = fixture(|_| ());
+    let _queued: Vec<_> = (0..10).map(|_| f.submit(interactive(1, &[10]))).collect();
+    let _large = f.submit(waits(bulk(9, &[70])));
+    let mut batches = 0;
+    while f.queue.stats().waiting_jobs > 0 {
+        assert!(f.try_submit(interactive(1, &[10])).is_err(), "the claim of the older job counts");
+        let batch = f.batch();
+        f.finish(batch);
+        batches += 1;
+    }
+    assert_eq!(batches, 7);
+}
+
+#[test]
+fn bulk_jobs_do_not_starve_an_interactive_job_that_waits() {
+    let mut f = fixture(|_| ());
+    let _queued: Vec<_> = (0..7).map(|_| f.submit(bulk(9, &[10]))).collect();
+    let _large = f.submit(waits(interactive(1, &[90])));
+    let mut batches = 0;
+    while f.queue.stats().waiting_jobs > 0 {
+        assert!(f.try_submit(bulk(9, &[10])).is_err(), "the claim of the older job counts");
+        let batch = f.batch();
+        f.finish(batch);
+        batches += 1;
+    }
+    assert_eq!(batches, 6);
+}
+
+#[test]
+fn two_large_jobs_that_wait_in_both_lanes_do_not_block_each_other() {
+    for bulk_first in [false, true] {
+        let mut f = fixture(|_| ());
+        let _queued = f.submit(interactive(1, &[10; 10]));
+        let mut jobs = [waits(interactive(2, &[90])), waits(bulk(9, &[70]))];
+        if bulk_first {
+            jobs.reverse();
+        }
+        let _answers = jobs.map(|job| f.submit(job));
+        let mut order = Vec::new();
+        while !f.queue.is_empty() {
+            let batch = f.batch();
+            order.extend(tags(&batch));
+            f.finish(batch);
+        }
+        order.sort_unstable();
+        assert_eq!(order[10..], [2, 9], "bulk first: {bulk_first}");
+    }
+}
+
+#[test]
+fn a_job_for_which_the_line_is_too_long_is_overloaded_even_if_it_would_wait() {
+    let mut f = fixture(|config| config.max_waiting_tokens = 40);
+    let _first = f.submit(interactive(1, &[10]));
+    let batch = f.batch();
+    f.now += Duration::from_secs(1); // 10 tokens a second
+    f.finish(batch);
+    let _full = f.submit(interactive(2, &[10; 10]));
+    let _waiting = [20, 15].map(|tokens| f.submit(waits(interactive(3, &[tokens]))));
+    let overloaded = |seconds| {
+        let retry_after = Duration::from_secs(seconds);
+        Some(EngineError::Overloaded { queued_tokens: 35, limit: 40, retry_after })
+    };
+    assert_eq!(f.try_submit(waits(interactive(4, &[15]))).err(), overloaded(1));
+    assert_eq!(f.try_submit(waits(interactive(4, &[25]))).err(), overloaded(2));
+    assert_eq!(f.queue.stats().waiting_jobs, 2);
+    assert!(f.try_submit(waits(interactive(4, &[5]))).is_ok(), "just fits");
+    assert!(f.try_submit(waits(interactive(4, &[1]))).is_err());
+
+    // As the line moves on there is room at its end.
+    let _batches = [f.batch(), f.batch()];
+    assert_eq!(f.queue.stats().waiting_jobs, 2);
+    assert!(f.try_submit(waits(interactive(5, &[20]))).is_ok());
+}
+
+#[test]
+fn a_job_longer_than_the_line_may_wait_while_nobody_else_does() {
+    let mut f = fixture(|config| config.max_waiting_tokens = 1);
+    let _full = f.submit(interactive(1, &[10; 10]));
+    let (_, mut large) = f.submit(waits(interactive(2, &[90])));
+    let error = f.try_submit(waits(interactive(3, &[90]))).unwrap_err();
+    assert!(
+        matches!(error, EngineError::Overloaded { queued_tokens: 90, limit: 1, .. }),
+        "{error:?}"
+    );
+    while !f.queue.is_empty() {
+        let batch = f.batch();
+        f.finish(batch);
+    }
+    assert!(large.try_recv().unwrap().is_ok());
+}
+
+#[test]
+fn a_flood_of_bulk_jobs_that_wait_leaves_the_interactive_line_free() {
+    let mut f = fixture(|config| config.max_waiting_tokens = 50);
+    let _full = f.submit(interactive(1, &[10; 10]));
+    let _flood = f.submit(waits(bulk(8, &[50])));
+    assert!(f.try_submit(waits(bulk(8, &[1]))).is_err());
+    assert!(f.try_submit(waits(interactive(2, &[50]))).is_ok());
+}
+
+#[test]
+fn a_line_that_is_full_does_not_matter_to_a_job_that_finds_room() {
+    let mut f = fixture(|config| config.max_waiting_tokens = 10);
+    let _bulk = f.submit(bulk(8, &[75]));
+    let _line = f.submit(waits(bulk(8, &[10])));
+    assert!(f.try_submit(waits(interactive(1, &[25]))).is_ok());
+    assert_eq!(f.queue.stats().waiting_jobs, 1);
+}
