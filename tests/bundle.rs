@@ -9,7 +9,7 @@ use std::path::Path;
 use safetensors::Dtype;
 use serde_json::{Value, json};
 use support::tiny::{write_json, write_safetensors};
-use support::{Tiny, tiny_bundle};
+use support::{Tiny, load, tiny_bundle, written};
 use tasnif::bundle::{Architecture, Bundle, HeadKind, Pooling, TextConfig};
 use tasnif::text::Profile;
 use tempfile::TempDir;
@@ -371,16 +371,6 @@ fn an_index_that_does_not_match_its_shards_is_refused() {
         shard(directory.path(), change);
         assert_eq!(refusal(directory), expected);
     }
-}
-
-fn written(tiny: &Tiny) -> TempDir {
-    let directory = tempfile::tempdir().expect("a directory");
-    tiny.write(directory.path());
-    directory
-}
-
-fn load(path: &Path) -> Bundle {
-    Bundle::load(path).unwrap_or_else(|error| panic!("{error}"))
 }
 
 fn with_tasnif(change: impl FnOnce(&mut Value)) -> Tiny {

@@ -7,9 +7,7 @@ mod support;
 use std::path::Path;
 
 use serde_json::json;
-use support::Tiny;
-use tasnif::bundle::Bundle;
-use tempfile::TempDir;
+use support::{Tiny, load, written};
 
 #[test]
 fn text_cannot_write_the_tokens_that_steer_the_model() {
@@ -85,14 +83,4 @@ fn tokens_of_a_checkpoint_that_are_not_control_tokens_stay_whole() {
     let tokenizer = load(written(&tiny).path()).tokenizer;
     let ids = tokenizer.encode("في [رابط] من").expect("tokens").ids;
     assert_eq!((ids.len(), ids[1]), (3, id as u32));
-}
-
-fn written(tiny: &Tiny) -> TempDir {
-    let directory = tempfile::tempdir().expect("a directory");
-    tiny.write(directory.path());
-    directory
-}
-
-fn load(path: &Path) -> Bundle {
-    Bundle::load(path).unwrap_or_else(|error| panic!("{error}"))
 }

@@ -16,8 +16,8 @@ use super::types::{
 };
 use crate::bundle::{Bundle, BundleError, Task, TextConfig, Tokenizer};
 use crate::engine::{
-    Admission, DrainReport, Engine, EngineConfig, EngineError, EngineStats, Job, Lane, Output,
-    StartError,
+    Admission, DrainReport, Engine, EngineConfig, EngineError, EngineStats, Job, JobTiming, Lane,
+    Output, StartError,
 };
 use crate::nn::{self, Encoder, NnError};
 
@@ -163,15 +163,13 @@ impl Classifier {
         let windows = self.read(document.clone(), options.long_text).await?;
         let tokenize = started.elapsed();
 
-        let lengths: Vec<usize> = windows.sequences.iter().map(Vec::len).collect();
         let usage = Usage {
             tokens: windows.tokens(),
-            windows: lengths.len(),
+            windows: windows.sequences.len(),
             truncated: windows.truncated,
         };
-        let job = Job { sequences: windows.sequences, lane: options.lane, admission, deadline };
-        let Output { rows, timing } = self.engine.submit(job).await?;
-        let logits = decision::aggregate(rows.iter(), &lengths, &self.info.tasks);
+        let (logits, timing) = self.run(vec![windows], options.lane, admission, deadline).await?;
+        let logits = logits.first().map(Vec::as_slice).unwrap_or_default();
 
         let chosen = tasks
             .iter()
@@ -337,24 +335,25 @@ impl Classifier {
     }
 
     /// The logits of every task for each document, given as its windows, in one job.
-    pub(super) async fn logits(
+    pub(super) async fn run(
         &self,
         documents: Vec<Windows>,
         lane: Lane,
+        admission: Admission,
         deadline: Option<Instant>,
-    ) -> Result<Vec<Vec<TaskLogits>>, EngineError> {
+    ) -> Result<(Vec<Vec<TaskLogits>>, JobTiming), EngineError> {
         let lengths: Vec<Vec<usize>> = documents
             .iter()
             .map(|windows| windows.sequences.iter().map(Vec::len).collect())
             .collect();
         let sequences = documents.into_iter().flat_map(|windows| windows.sequences).collect();
-        let job = Job { sequences, lane, admission: Admission::Wait, deadline };
-        let rows = self.engine.submit(job).await?.rows;
+        let job = Job { sequences, lane, admission, deadline };
+        let Output { rows, timing } = self.engine.submit(job).await?;
         let mut rows = rows.iter();
         let aggregate = |lengths: &Vec<usize>| {
             decision::aggregate(rows.by_ref().take(lengths.len()), lengths, &self.info.tasks)
         };
-        Ok(lengths.iter().map(aggregate).collect())
+        Ok((lengths.iter().map(aggregate).collect(), timing))
     }
 
     /// The tasks that the model answers.

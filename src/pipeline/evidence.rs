@@ -14,7 +14,7 @@ use super::classifier::Classifier;
 use super::decision;
 use super::reader::Windows;
 use super::types::{ClassifyError, Document, Evidence, LongText, Options, TaskResult};
-use crate::engine::{EngineError, Lane};
+use crate::engine::{Admission, EngineError, Lane};
 use crate::text::sentences;
 
 /// Tokens of one job, about: a few batches, so that a long document with many
@@ -102,8 +102,9 @@ impl Run<'_> {
         results: &mut [TaskResult],
     ) -> Result<bool, ClassifyError> {
         let (ranges, windows): (Vec<_>, Vec<_>) = pending.into_iter().unzip();
-        let logits = match self.classifier.logits(windows, Lane::Bulk, self.deadline).await {
-            Ok(logits) => logits,
+        let run = self.classifier.run(windows, Lane::Bulk, Admission::Wait, self.deadline);
+        let logits = match run.await {
+            Ok((logits, _)) => logits,
             Err(EngineError::DeadlineExceeded) => return Err(EngineError::DeadlineExceeded.into()),
             Err(reason) => {
                 tracing::debug!(%reason, "no evidence");

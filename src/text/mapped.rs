@@ -113,7 +113,7 @@ impl Mapped {
 
 /// A stretch of a text that a pattern matched.
 pub(super) struct Matched<'a> {
-    pub(super) text: &'a str,
+    text: &'a str,
     spans: &'a [Span],
 }
 
@@ -143,11 +143,6 @@ impl Normalized {
     /// The normalised text.
     pub fn text(&self) -> &str {
         &self.text
-    }
-
-    /// Whether nothing is left.
-    pub fn is_empty(&self) -> bool {
-        self.text.is_empty()
     }
 
     /// The Unicode scalars of the original from which the bytes `bytes` of the

@@ -8,6 +8,9 @@ pub mod tiny;
 
 use std::path::Path;
 
+use tasnif::bundle::Bundle;
+use tempfile::TempDir;
+
 pub use tiny::{Tiny, TinyTask};
 
 /// Writes a bundle into `dir`, which is created if need be: a two-layer BERT of
@@ -17,4 +20,16 @@ pub use tiny::{Tiny, TinyTask};
 /// The answers mean nothing, but they differ from text to text.
 pub fn tiny_bundle(dir: &Path) {
     Tiny::bundle().write(dir);
+}
+
+/// A directory of its own with the files of `tiny`.
+pub fn written(tiny: &Tiny) -> TempDir {
+    let directory = tempfile::tempdir().expect("a directory");
+    tiny.write(directory.path());
+    directory
+}
+
+/// The model directory at `path`, which has to load.
+pub fn load(path: &Path) -> Bundle {
+    Bundle::load(path).unwrap_or_else(|error| panic!("{error}"))
 }
