@@ -1,6 +1,5 @@
 //! `tasnif serve`: the gRPC server until Ctrl-C or SIGTERM.
 
-use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -9,7 +8,7 @@ use clap::Args;
 
 use super::local::{self, ModelArg};
 use crate::engine::EngineConfig;
-use crate::server::{self, ServeReport, ServerConfig};
+use crate::server::{self, Listen, ServeReport, ServerConfig};
 
 /// Serve models over gRPC
 ///
@@ -19,7 +18,7 @@ use crate::server::{self, ServeReport, ServerConfig};
 pub(super) struct ServeArgs {
     /// Where to listen. There is no TLS and no authentication: keep it to trusted networks
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:50051")]
-    listen: SocketAddr,
+    listen: Listen,
     /// A model directory, with a name if wished; may be repeated, the first is the default.
     /// The shipped model by default
     #[arg(long = "model", value_name = "[NAME=]PATH")]
@@ -45,7 +44,7 @@ pub(super) fn run(args: &ServeArgs) -> anyhow::Result<ExitCode> {
         ..EngineConfig::default()
     };
     let config = ServerConfig {
-        listen: args.listen,
+        listen: args.listen.clone(),
         drain_timeout: Duration::from_secs(args.drain_timeout),
         ..ServerConfig::default()
     };
@@ -54,10 +53,10 @@ pub(super) fn run(args: &ServeArgs) -> anyhow::Result<ExitCode> {
         // A signal during the load ends the server as soon as it is up.
         let shutdown = signal()?;
         let models = local::load(&args.models, args.threads.map(usize::from), engine)?;
-        let listener = server::bind(config.listen).await?;
-        let address = listener.local_addr().context("the address cannot be read")?;
+        let listener = server::bind(&config.listen).await?;
+        let address = listener.address();
         tracing::info!(%address, "listening; try: tasnif classify --server http://{address} --text 'ارتفعت أسعار النفط'");
-        if !address.ip().is_loopback() {
+        if !address.is_local() {
             tracing::warn!(%address, "other machines can call this server, without TLS or authentication");
         }
         anyhow::Ok(server::serve(models, listener, config, shutdown).await?)

@@ -1,5 +1,5 @@
-//! What surrounds each call, in this order: its deadline, containment of panics, precise statuses
-//! for what the transport refuses, and one log line at its end.
+//! What surrounds each call, in this order: its log line, the checks of its request, its deadline,
+//! containment of panics, and precise statuses for what the transport refuses.
 
 use std::any::Any;
 use std::convert::Infallible;
@@ -16,21 +16,23 @@ use tonic::{Code, Status};
 use tower::{Layer, Service};
 
 use super::call_log::CallLog;
+use super::connection::{Connection, ConnectionCall};
 use super::deadline::Deadline;
 use super::lifecycle::{Lifecycle, Phase, shutting_down};
+use super::request::{Answered, Intake};
 use super::status::{CallError, precise};
 
 type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// Wraps the services of a server in [`CallService`].
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct CallLayer {
     lifecycle: Arc<Lifecycle>,
-    max_message_bytes: usize,
+    intake: Arc<Intake>,
 }
 
 /// The services of a server, with what surrounds each call.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct CallService<S> {
     inner: S,
     layer: CallLayer,
@@ -42,14 +44,15 @@ pub(crate) struct CallBody {
     inner: Body,
     log: CallLog,
     lifecycle: Arc<Lifecycle>,
+    connection: Option<ConnectionCall>,
     stopping: Option<BoxFuture<()>>,
     ended: bool,
 }
 
 impl CallLayer {
-    /// The layer of a server whose messages have at most `max_message_bytes`.
-    pub(crate) fn new(lifecycle: Arc<Lifecycle>, max_message_bytes: usize) -> Self {
-        Self { lifecycle, max_message_bytes }
+    /// The layer of a server whose requests go through `intake`.
+    pub(crate) fn new(lifecycle: Arc<Lifecycle>, intake: Arc<Intake>) -> Self {
+        Self { lifecycle, intake }
     }
 }
 
@@ -74,27 +77,28 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
         let log = CallLog::start(request.uri().path());
-        let CallLayer { lifecycle, max_message_bytes } = self.layer.clone();
-        // Here and not in the future below, which starts after tonic has set its own timer.
-        let answer = Deadline::starting_now(request.headers()).map(|deadline| {
-            request.extensions_mut().insert(deadline);
-            (deadline, self.inner.call(request))
-        });
+        let CallLayer { lifecycle, intake } = self.layer.clone();
+        let connection = request.extensions().get::<Arc<Connection>>().map(Connection::begin);
+        let answered = Answered::default();
+        let answer = intake
+            .prepare(request, answered.clone())
+            .map(|(request, deadline)| (self.inner.call(request), deadline));
         Box::pin(async move {
             let outcome = match answer {
-                Ok((deadline, answer)) => answered(answer, deadline, &lifecycle).await,
+                Ok((answer, deadline)) => limited(answer, deadline, &lifecycle).await,
                 Err(error) => Err(error),
             };
-            let response = refine(outcome, max_message_bytes);
-            Ok(CallBody::wrap(response, log, lifecycle))
+            answered.set();
+            let response = refine(outcome, intake.max_message_bytes);
+            Ok(CallBody::wrap(response, log, lifecycle, connection))
         })
     }
 }
 
 /// The answer, unless the deadline passes, the service panics, or the server stops before it.
-async fn answered<F>(
+async fn limited<F>(
     answer: F,
     deadline: Deadline,
     lifecycle: &Lifecycle,
@@ -156,12 +160,23 @@ impl CallBody {
         response: Response<Body>,
         mut log: CallLog,
         lifecycle: Arc<Lifecycle>,
+        connection: Option<ConnectionCall>,
     ) -> Response<Self> {
+        if let Some(connection) = &connection {
+            connection.ready();
+        }
         // A call without messages has its status in the headers, and no body to wait for.
         if let Some(code) = code_in(response.headers()) {
             log.end(code);
         }
-        response.map(|inner| Self { inner, log, lifecycle, stopping: None, ended: false })
+        response.map(|inner| Self {
+            inner,
+            log,
+            lifecycle,
+            connection,
+            stopping: None,
+            ended: false,
+        })
     }
 
     fn stopping(&mut self, cx: &mut Context<'_>) -> Poll<()> {
@@ -193,6 +208,9 @@ impl http_body::Body for CallBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        if let Some(connection) = &self.connection {
+            connection.taken();
+        }
         if self.ended {
             return Poll::Ready(None);
         }
@@ -207,6 +225,9 @@ impl http_body::Body for CallBody {
                 Poll::Pending => Poll::Pending,
             },
             Ok(Poll::Ready(frame)) => {
+                if let Some(connection) = &self.connection {
+                    connection.ready();
+                }
                 match &frame {
                     Some(Ok(frame)) => {
                         if let Some(code) = frame.trailers_ref().and_then(code_in) {

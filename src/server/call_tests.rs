@@ -2,11 +2,13 @@
 
 use std::future::{pending, ready};
 use std::task::Waker;
+use std::time::Duration;
 
 use http_body::Body as _;
 use tonic_types::StatusExt;
 
 use super::*;
+use crate::server::auth::{Access, AuthConfig};
 
 /// A service that answers each request with what `F` makes.
 #[derive(Clone)]
@@ -53,7 +55,12 @@ where
     F: Fn() -> R,
     R: Future<Output = Response<Body>> + Send + 'static,
 {
-    let mut service = CallLayer::new(Arc::clone(lifecycle), 64).layer(Answering(answer));
+    let intake = Arc::new(Intake {
+        access: Access::load(&AuthConfig::default()).unwrap(),
+        max_message_bytes: 64,
+        message_timeout: Duration::from_secs(30),
+    });
+    let mut service = CallLayer::new(Arc::clone(lifecycle), intake).layer(Answering(answer));
     let mut request = Request::new(Body::empty());
     if !timeout.is_empty() {
         request.headers_mut().insert("grpc-timeout", timeout.parse().unwrap());

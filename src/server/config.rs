@@ -1,15 +1,30 @@
 //! How the server is set up: addresses, limits and times. Every limit is bounded by default.
 
-use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
+
+use super::auth::AuthConfig;
+use super::listen::Listen;
+use super::tls::TlsConfig;
+
+/// What is expected of an address that other machines reach.
+const PLAINTEXT: &str = "an address of this machine alone, unless there is TLS or \
+                         allow_plaintext says that the network is trusted";
 
 /// The server's settings. [`Default`] is what `tasnif serve` uses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerConfig {
     /// Where to listen.
-    pub listen: SocketAddr,
-    /// Bytes that one message from a client may have.
+    pub listen: Listen,
+    /// Whether other machines may connect without TLS.
+    pub allow_plaintext: bool,
+    /// TLS; `None`: everything is sent in the clear.
+    pub tls: Option<TlsConfig>,
+    /// Who may call.
+    pub auth: AuthConfig,
+    /// Bytes that one message from a client may have, after decompression.
     pub max_message_bytes: usize,
+    /// Bytes that the headers of one call may have.
+    pub max_header_bytes: u32,
     /// Documents that one `ClassifyBatch` may have.
     pub max_batch_documents: usize,
     /// Documents of one `ClassifyStream` or `ClassifyBatch` that are worked on at a time. What a
@@ -17,10 +32,30 @@ pub struct ServerConfig {
     pub max_stream_in_flight: usize,
     /// Calls that one connection may have open.
     pub max_concurrent_streams: u32,
+    /// Connections that may be open.
+    pub max_connections: usize,
+    /// Connections that may be open from one IP address.
+    pub max_connections_per_address: usize,
+    /// How long a TLS handshake may take.
+    pub handshake_timeout: Duration,
+    /// How long the message of a call may take to arrive, from the call's start.
+    pub message_timeout: Duration,
+    /// How long a stream may wait for its next message.
+    pub stream_idle_timeout: Duration,
+    /// How long an answer may wait for its reader before the connection is cut.
+    pub response_timeout: Duration,
+    /// How long a connection may have no call open before it is closed.
+    pub idle_timeout: Duration,
     /// How often a silent connection is asked whether it is still alive.
     pub keepalive_interval: Duration,
     /// How long it may take to say so before it is closed.
     pub keepalive_timeout: Duration,
+    /// Age at which a connection takes no new calls, so that clients spread over new servers;
+    /// `None`: never.
+    pub max_connection_age: Option<Duration>,
+    /// From then, how long calls may go on until streams are told to end, and as long again until
+    /// the connection is cut.
+    pub max_connection_age_grace: Duration,
     /// How long a shutdown may take, from the signal to the return of [`serve`](super::serve).
     pub drain_timeout: Duration,
 }
@@ -28,13 +63,26 @@ pub struct ServerConfig {
 impl Default for ServerConfig {
     fn default() -> Self {
         Self {
-            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 50051)),
+            listen: Listen::default(),
+            allow_plaintext: false,
+            tls: None,
+            auth: AuthConfig::default(),
             max_message_bytes: 4 * 1024 * 1024,
+            max_header_bytes: 16 * 1024,
             max_batch_documents: 256,
             max_stream_in_flight: 64,
             max_concurrent_streams: 256,
+            max_connections: 512,
+            max_connections_per_address: 256,
+            handshake_timeout: Duration::from_secs(10),
+            message_timeout: Duration::from_secs(30),
+            stream_idle_timeout: Duration::from_secs(10 * 60),
+            response_timeout: Duration::from_secs(60),
+            idle_timeout: Duration::from_secs(15 * 60),
             keepalive_interval: Duration::from_secs(30),
             keepalive_timeout: Duration::from_secs(20),
+            max_connection_age: None,
+            max_connection_age_grace: Duration::from_secs(60),
             drain_timeout: Duration::from_secs(30),
         }
     }
@@ -64,6 +112,10 @@ impl ServerConfig {
             // One that the reader takes and one that runs.
             ("max_stream_in_flight", self.max_stream_in_flight, 2, "at least 2"),
             ("max_concurrent_streams", self.max_concurrent_streams as usize, 1, "at least 1"),
+            ("max_connections", self.max_connections, 1, "at least 1"),
+            ("max_connections_per_address", self.max_connections_per_address, 1, "at least 1"),
+            // What a call's own headers take.
+            ("max_header_bytes", self.max_header_bytes as usize, 1_024, "at least 1024"),
         ];
         for (field, value, least, expected) in counts {
             if value < least {
@@ -79,17 +131,33 @@ impl ServerConfig {
             });
         }
         let times = [
+            ("handshake_timeout", self.handshake_timeout),
+            ("message_timeout", self.message_timeout),
+            ("stream_idle_timeout", self.stream_idle_timeout),
+            ("response_timeout", self.response_timeout),
+            ("idle_timeout", self.idle_timeout),
+            ("max_connection_age", self.max_connection_age.unwrap_or(Duration::MAX)),
+            ("max_connection_age_grace", self.max_connection_age_grace),
             ("keepalive_interval", self.keepalive_interval),
             ("keepalive_timeout", self.keepalive_timeout),
             ("drain_timeout", self.drain_timeout),
         ];
         for (field, value) in times {
-            if value.is_zero() {
+            if value < Duration::from_millis(1) {
                 let value = format!("{value:?}");
-                return Err(ConfigError { field, value, expected: "more than no time" });
+                return Err(ConfigError { field, value, expected: "at least 1 ms" });
             }
         }
+        if !self.listen.is_local() && self.tls.is_none() && !self.allow_plaintext {
+            let (field, value) = ("listen", self.listen.to_string());
+            return Err(ConfigError { field, value, expected: PLAINTEXT });
+        }
         Ok(())
+    }
+
+    /// The shortest time after which something about a connection alone may end it.
+    pub(crate) fn shortest_connection_timeout(&self) -> Duration {
+        self.idle_timeout.min(self.response_timeout)
     }
 }
 
@@ -107,6 +175,10 @@ mod tests {
         let no_batch = ServerConfig { max_batch_documents: 0, ..ServerConfig::default() };
         let error = no_batch.validate().unwrap_err();
         assert_eq!(error.to_string(), "max_batch_documents is 0; it must be at least 1");
+
+        let open = ServerConfig { listen: "0.0.0.0:1".parse().unwrap(), ..ServerConfig::default() };
+        assert_eq!(open.validate().unwrap_err().field, "listen");
+        assert_eq!(ServerConfig { allow_plaintext: true, ..open }.validate(), Ok(()));
 
         let no_drain = ServerConfig { drain_timeout: Duration::ZERO, ..ServerConfig::default() };
         assert_eq!(no_drain.validate().unwrap_err().field, "drain_timeout");

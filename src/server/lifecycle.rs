@@ -21,8 +21,6 @@ pub(crate) enum Phase {
     /// All accepted work is done: what is still open (health watches, requests that never came)
     /// is ended.
     Stopping,
-    /// Connections are cut.
-    Closed,
 }
 
 /// The server's phase and its open calls.
@@ -74,7 +72,7 @@ impl Lifecycle {
         match phase {
             Phase::Serving => Ok(call),
             Phase::WarmingUp => Err(CallError::WarmingUp { retry_after: RETRY_AFTER }),
-            Phase::Draining | Phase::Stopping | Phase::Closed => Err(shutting_down()),
+            Phase::Draining | Phase::Stopping => Err(shutting_down()),
         }
     }
 

@@ -11,24 +11,39 @@
 //! | `call`, `call_log` | what surrounds each call: deadline, panics, one log line |
 //! | `deadline` | the `grpc-timeout` header |
 //! | `lifecycle` | the server's phase and its open calls |
-//! | `incoming` | connections, which end when the server does |
+//! | `listen` | TCP addresses and Unix sockets |
+//! | `connections`, `connection` | which are accepted, when each closes, and who is there |
+//! | `tls`, `auth` | certificates, and bearer tokens; `watched` reads both again when they change |
+//! | `request`, `zstd` | what is done to a request before its service sees it |
 
+mod auth;
 mod batch;
 mod call;
 mod call_log;
 mod config;
+mod connection;
+mod connections;
 mod convert;
 mod deadline;
-mod incoming;
 mod lifecycle;
+mod listen;
 pub mod proto;
+mod request;
 mod serve;
 mod service;
 mod status;
 mod stream;
+mod tls;
+mod watched;
 mod work;
+mod zstd;
 
 pub(crate) use convert::{classification, model, timing};
 
+pub use auth::AuthConfig;
 pub use config::{ConfigError, ServerConfig};
-pub use serve::{ServeError, ServeReport, bind, serve};
+pub use connections::ConnectionCounts;
+pub use listen::{Listen, Listener, bind};
+pub use serve::{ServeError, ServeReport, serve};
+pub use tls::{TlsConfig, authorities, certificates, private_key, provider};
+pub use watched::FileError;

@@ -1,28 +1,35 @@
 //! Serving, from the first connection to the last.
 
 use std::future::Future;
-use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
+use tonic::codec::CompressionEncoding;
 use tonic::service::Routes;
-use tonic::transport::Server;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
+use tower::Layer;
 
+use super::auth::Access;
 use super::call::CallLayer;
 use super::config::{ConfigError, ServerConfig};
-use super::incoming::Incoming;
+use super::connections::{ConnectionStats, Connections};
 use super::lifecycle::{Lifecycle, Phase};
+use super::listen::{Listen, Listener};
 use super::proto::DESCRIPTORS;
 use super::proto::classifier_server::{ClassifierServer, SERVICE_NAME};
+use super::request::Intake;
 use super::service::Service;
+use super::tls::Tls;
+use super::watched::FileError;
 use crate::engine::DrainReport;
 use crate::pipeline::{ClassifyError, Models};
+
+/// How often the files of TLS and tokens are looked at.
+const REFRESH_INTERVAL: Duration = Duration::from_secs(5);
 
 /// How a server ended.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -46,7 +53,7 @@ pub enum ServeError {
     #[error("cannot listen on {address}: {source}")]
     Bind {
         /// The address.
-        address: SocketAddr,
+        address: Listen,
         /// What the operating system says.
         source: std::io::Error,
     },
@@ -61,20 +68,9 @@ pub enum ServeError {
     /// The API's own description cannot be read.
     #[error("the reflection service does not start: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
-    /// The transport failed.
-    #[error("the transport failed: {0}")]
-    Transport(#[from] tonic::transport::Error),
-    /// The transport ended though nobody asked it to.
-    #[error("the server stopped listening by itself")]
-    Ended,
-}
-
-/// Listens on `address`, for [`serve`].
-///
-/// # Errors
-/// [`ServeError::Bind`].
-pub async fn bind(address: SocketAddr) -> Result<TcpListener, ServeError> {
-    TcpListener::bind(address).await.map_err(|source| ServeError::Bind { address, source })
+    /// A certificate or a file of tokens is not usable.
+    #[error(transparent)]
+    File(#[from] FileError),
 }
 
 /// Serves `models` on `listener` until `shutdown`.
@@ -88,7 +84,7 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener, ServeError> {
 /// See [`ServeError`]. Connections are cut.
 pub async fn serve(
     models: Models,
-    listener: TcpListener,
+    listener: Listener,
     config: ServerConfig,
     shutdown: impl Future<Output = ()>,
 ) -> Result<ServeReport, ServeError> {
@@ -100,33 +96,55 @@ pub async fn serve(
         drain_timeout: config.drain_timeout,
     };
     server.report(ServingStatus::NotServing).await;
-    let incoming = Incoming::new(listener, Arc::clone(&server.lifecycle));
-    let mut transport = pin!(
-        builder(&config)
-            .layer(CallLayer::new(Arc::clone(&server.lifecycle), config.max_message_bytes))
-            .add_routes(server.routes(&config)?)
-            .serve_with_incoming_shutdown(incoming, server.lifecycle.reached(Phase::Stopping))
-    );
+    let access = Access::load(&config.auth)?;
+    let tls = config.tls.as_ref().map(Tls::load).transpose()?.map(Arc::new);
+    let intake = Arc::new(Intake {
+        access,
+        max_message_bytes: config.max_message_bytes,
+        message_timeout: config.message_timeout,
+    });
+    let _refresh = AbortOnDrop(tokio::spawn(refresh(Arc::clone(&intake), tls.clone())));
+    let service = CallLayer::new(Arc::clone(&server.lifecycle), intake)
+        .layer(server.routes(&config)?.prepare());
+    let (lifecycle, stats) = (Arc::clone(&server.lifecycle), Arc::<ConnectionStats>::default());
+    let mut connections =
+        pin!(Connections::new(service, config, tls, lifecycle, stats).run(listener));
     let (bound, mut report) = tokio::select! {
-        ended = &mut transport => return Err(ended.err().map_or(ServeError::Ended, Into::into)),
+        // Connections end only after the server itself has come to its end.
+        () = &mut connections => return Ok(ServeReport::default()),
         report = server.live(shutdown) => report?,
     };
     server.lifecycle.advance(Phase::Stopping);
-    if let Ok(ended) = timeout_at(bound, &mut transport).await {
-        ended?;
-        report.closed_in_time = true;
-    }
+    report.closed_in_time = timeout_at(bound, &mut connections).await.is_ok();
     Ok(report)
 }
 
-fn builder(config: &ServerConfig) -> Server {
-    Server::builder()
-        .max_concurrent_streams(config.max_concurrent_streams)
-        .http2_keepalive_interval(Some(config.keepalive_interval))
-        .http2_keepalive_timeout(Some(config.keepalive_timeout))
+/// Looks at the files of TLS and tokens now and then.
+async fn refresh(intake: Arc<Intake>, tls: Option<Arc<Tls>>) {
+    loop {
+        tokio::time::sleep(REFRESH_INTERVAL).await;
+        let (intake, tls) = (Arc::clone(&intake), tls.clone());
+        let look = move || {
+            intake.access.refresh();
+            if let Some(tls) = tls {
+                tls.refresh();
+            }
+        };
+        // A panic leaves what was read before in use.
+        drop(tokio::task::spawn_blocking(look).await);
+    }
 }
 
-/// A server under way. Dropping it cuts its connections.
+/// A task that ends when this is dropped.
+struct AbortOnDrop(tokio::task::JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// A server under way.
 struct Running {
     models: Arc<Models>,
     lifecycle: Arc<Lifecycle>,
@@ -137,8 +155,9 @@ struct Running {
 impl Running {
     fn routes(&self, config: &ServerConfig) -> Result<Routes, ServeError> {
         let service = Service::new(Arc::clone(&self.models), Arc::clone(&self.lifecycle), config);
-        let classifier =
-            ClassifierServer::new(service).max_decoding_message_size(config.max_message_bytes);
+        let classifier = ClassifierServer::new(service)
+            .max_decoding_message_size(config.max_message_bytes)
+            .accept_compressed(CompressionEncoding::Gzip);
         let health = tonic_health::pb::health_server::HealthServer::new(
             tonic_health::server::HealthService::from_health_reporter(self.health.clone()),
         );
@@ -221,10 +240,4 @@ impl Running {
 /// The end of a shutdown in which what is not answered by then is told so.
 fn time_to_refuse(drain_timeout: Duration) -> Duration {
     (drain_timeout / 10).max(Duration::from_secs(1)).min(drain_timeout / 2)
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.lifecycle.advance(Phase::Closed);
-    }
 }

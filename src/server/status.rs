@@ -45,12 +45,21 @@ pub(crate) enum CallError {
     /// Bytes that are not the message that the call takes.
     #[error("the message cannot be read: {0}")]
     MalformedMessage(String),
+    /// A call without a valid token.
+    #[error("authorization {problem}; send the header `authorization: Bearer TOKEN`")]
+    Unauthenticated { problem: &'static str },
+    /// A message that does not arrive.
+    #[error("no whole message arrived within {} ms", .limit.as_millis())]
+    MessageTimeout { limit: Duration },
     /// The models are still loading.
     #[error("the server is warming up; try again in {} ms", .retry_after.as_millis())]
     WarmingUp { retry_after: Duration },
     /// The server is shutting down.
     #[error("the server is shutting down; try again in {} ms, or another one", .retry_after.as_millis())]
     ShuttingDown { retry_after: Duration },
+    /// The connection is as old as it may get.
+    #[error("the connection has reached its age; go on over a new one")]
+    ConnectionAge { retry_after: Duration },
     /// The caller's deadline passed.
     #[error("the deadline passed before the answer was ready")]
     DeadlineExceeded,
@@ -140,8 +149,9 @@ impl From<CallError> for Status {
 /// Replaces a status that the transport made by one with a precise code and details, or says with
 /// `None` that there is nothing to add. `limit` is the size that a message may have, in bytes.
 ///
-/// tonic answers OUT_OF_RANGE to a message over the limit, and INTERNAL to one that it cannot
-/// decode; both are the client's and will not get better by trying again: INVALID_ARGUMENT.
+/// tonic answers OUT_OF_RANGE or RESOURCE_EXHAUSTED to a message over the limit, and INTERNAL to one
+/// that it cannot decode; both are the client's and will not get better by trying again:
+/// INVALID_ARGUMENT.
 pub(crate) fn precise(status: &Status, limit: usize) -> Option<CallError> {
     if !status.details().is_empty() {
         return None;
@@ -151,6 +161,8 @@ pub(crate) fn precise(status: &Status, limit: usize) -> Option<CallError> {
             let actual = first_number(status.message());
             Some(CallError::MessageTooLarge { limit, actual })
         }
+        // What tonic says of a message that grows over the limit as it is decompressed.
+        Code::ResourceExhausted => Some(CallError::MessageTooLarge { limit, actual: None }),
         Code::Internal => Some(CallError::MalformedMessage(status.message().to_owned())),
         _ => None,
     }
@@ -177,11 +189,21 @@ fn facts(error: &CallError) -> Facts {
             }
         }
         CallError::MalformedMessage(_) => Facts::new(Code::InvalidArgument, "MALFORMED_MESSAGE"),
+        CallError::Unauthenticated { .. } => {
+            Facts::new(Code::Unauthenticated, "UNAUTHENTICATED").at("authorization")
+        }
+        CallError::MessageTimeout { limit } => {
+            Facts::new(Code::DeadlineExceeded, "MESSAGE_TIMEOUT")
+                .with("limit_ms", limit.as_millis())
+        }
         CallError::WarmingUp { retry_after } => {
             Facts::new(Code::Unavailable, "WARMING_UP").retry(*retry_after)
         }
         CallError::ShuttingDown { retry_after } => {
             Facts::new(Code::Unavailable, "DRAINING").retry(*retry_after)
+        }
+        CallError::ConnectionAge { retry_after } => {
+            Facts::new(Code::Unavailable, "CONNECTION_AGE").retry(*retry_after)
         }
         CallError::DeadlineExceeded => Facts::new(Code::DeadlineExceeded, "DEADLINE_EXCEEDED"),
         CallError::Panicked => Facts::new(Code::Internal, "PANICKED"),

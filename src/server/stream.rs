@@ -6,24 +6,27 @@
 //!
 //! A bad document fails alone. The stream as a whole ends with a status when its options are bad,
 //! when a message is over the limit or unreadable (where it ends, and the next one begins, can then
-//! not be told), at its deadline, and when the server drains before the caller has sent everything:
-//! then every document that was read has its outcome first, and the status is UNAVAILABLE, so that a
-//! caller that goes on after the last outcome loses nothing.
+//! not be told), at its deadline, when nothing comes for too long, and when the server drains or the
+//! connection is too old before the caller has sent everything: then every document that was read has
+//! its outcome first, and the status is UNAVAILABLE, so that a caller that goes on after the last
+//! outcome loses nothing.
 
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt};
 use tonic::Status;
 
+use super::connection::Connection;
 use super::convert;
 use super::deadline::Deadline;
 use super::lifecycle::{OpenCall, shutting_down};
 use super::proto::{ClassifyStreamRequest, ClassifyStreamResponse};
-use super::status::precise;
+use super::status::{CallError, precise};
 use super::work::{RunningItem, Work};
 use crate::engine::Lane;
 use crate::pipeline::Models;
@@ -40,10 +43,14 @@ pub(crate) struct StreamContext {
     pub(crate) in_flight: usize,
     /// Bytes that a message may have.
     pub(crate) max_message_bytes: usize,
+    /// How long the caller may take to send the next message.
+    pub(crate) idle_timeout: Duration,
     /// When the caller stops waiting.
     pub(crate) deadline: Option<Instant>,
     /// The call, open until the responses are dropped.
     pub(crate) call: OpenCall,
+    /// The connection that the call is on, if it is on one.
+    pub(crate) connection: Option<Arc<Connection>>,
 }
 
 /// What the response says next: a document's outcome, or the status that ends the stream.
@@ -95,7 +102,7 @@ where
     S: Stream<Item = Result<ClassifyStreamRequest, Status>>,
 {
     let mut requests = pin!(requests);
-    let mut draining = pin!(context.call.draining());
+    let mut ending = pin!(ending(context));
     let mut work = None;
     loop {
         // The place first, then the request: a document for which there is no place stays unread.
@@ -103,8 +110,11 @@ where
         let request = tokio::select! {
             biased;
             () = started.closed() => return Ok(()),
-            () = &mut draining => return Err(shutting_down().into()),
-            request = requests.next() => request,
+            reason = &mut ending => return Err(reason.into()),
+            request = timeout(context.idle_timeout, requests.next()) => request,
+        };
+        let Ok(request) = request else {
+            return Err(CallError::MessageTimeout { limit: context.idle_timeout }.into());
         };
         let request = match request {
             None => return Ok(()),
@@ -119,6 +129,20 @@ where
             None => &*work.insert(first(context, request.options)?),
         };
         place.send(Ok(work.start(convert::document(request.document))));
+    }
+}
+
+/// Waits until the stream should read no more, and says why.
+async fn ending(context: &StreamContext) -> CallError {
+    let connection = async {
+        match &context.connection {
+            Some(connection) => connection.ending().await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = context.call.draining() => shutting_down(),
+        () = connection => CallError::ConnectionAge { retry_after: Duration::ZERO },
     }
 }
 

@@ -10,7 +10,7 @@ use tasnif::nn::{self, EncodeError, Encoder, PackedTokens, Rows};
 use tasnif::pipeline::{Classifier, DocumentLimits, Models};
 use tasnif::server::proto::classifier_client::ClassifierClient;
 use tasnif::server::proto::{self, item_result::Outcome};
-use tasnif::server::{ServeError, ServeReport, ServerConfig, bind, serve};
+use tasnif::server::{Listen, ServeError, ServeReport, ServerConfig, bind, serve};
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -85,8 +85,11 @@ impl TestServer {
             classifier(&bundle, "other", engine, &gate),
         ])
         .unwrap();
-        let listener = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
-        let address = listener.local_addr().unwrap();
+        // A port that is free.
+        let listen = Listen::Tcp(SocketAddr::from(([127, 0, 0, 1], 0)));
+        let config = ServerConfig { listen, ..config };
+        let listener = bind(&config.listen).await.unwrap();
+        let Listen::Tcp(address) = *listener.address() else { unreachable!() };
         let (stop, stopped) = oneshot::channel();
         let serving = tokio::spawn(serve(models.clone(), listener, config, async {
             let _ = stopped.await;

@@ -1,0 +1,159 @@
+//! One connection: who is on the other end, and which calls it has open.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+/// What is known of a connection. Travels in the extensions of its requests.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    client: Arc<str>,
+    calls: Mutex<Calls>,
+    ending: watch::Sender<bool>,
+}
+
+#[derive(Debug)]
+struct Calls {
+    next: u64,
+    /// The open calls, each with the time since which its reader has not taken what is ready.
+    open: BTreeMap<u64, Option<Instant>>,
+    /// When the last call ended.
+    quiet_since: Instant,
+}
+
+/// An open call of a connection; it ends when this is dropped.
+#[derive(Debug)]
+pub(crate) struct ConnectionCall {
+    connection: Arc<Connection>,
+    id: u64,
+}
+
+impl Connection {
+    /// A new connection of the client that `certificate` or else `ip` names.
+    pub(crate) fn new(certificate: Option<Arc<str>>, ip: Option<IpAddr>) -> Self {
+        let calls = Calls { next: 0, open: BTreeMap::new(), quiet_since: Instant::now() };
+        let client = certificate.unwrap_or_else(|| client_at(ip));
+        Self { client, calls: Mutex::new(calls), ending: watch::Sender::new(false) }
+    }
+
+    /// Names who is on the other end, as far as the connection tells.
+    pub(crate) fn client(&self) -> &Arc<str> {
+        &self.client
+    }
+
+    /// Notes the start of a call.
+    pub(crate) fn begin(self: &Arc<Self>) -> ConnectionCall {
+        let mut calls = self.calls.lock();
+        let id = calls.next;
+        calls.next += 1;
+        calls.open.insert(id, None);
+        ConnectionCall { connection: Arc::clone(self), id }
+    }
+
+    /// Whether no call has been open for `timeout`.
+    pub(crate) fn is_idle(&self, timeout: Duration) -> bool {
+        let calls = self.calls.lock();
+        calls.open.is_empty() && calls.quiet_since.elapsed() >= timeout
+    }
+
+    /// Whether the reader of a call has not taken what is ready for `timeout`.
+    pub(crate) fn is_stalled(&self, timeout: Duration) -> bool {
+        let calls = self.calls.lock();
+        calls.open.values().flatten().any(|since| since.elapsed() >= timeout)
+    }
+
+    /// Tells calls that go on for as long as the client likes to end.
+    pub(crate) fn end(&self) {
+        self.ending.send_replace(true);
+    }
+
+    /// Waits until calls should end.
+    pub(crate) fn ending(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut ending = self.ending.subscribe();
+        async move {
+            // An error: the connection is gone, and its calls with it.
+            let _ = ending.wait_for(|ending| *ending).await;
+        }
+    }
+}
+
+impl ConnectionCall {
+    /// Something is ready for the call's reader.
+    pub(crate) fn ready(&self) {
+        self.set(Some(Instant::now()));
+    }
+
+    /// The reader has taken what was ready.
+    pub(crate) fn taken(&self) {
+        self.set(None);
+    }
+
+    fn set(&self, waiting: Option<Instant>) {
+        if let Some(since) = self.connection.calls.lock().open.get_mut(&self.id) {
+            *since = waiting;
+        }
+    }
+}
+
+impl Drop for ConnectionCall {
+    fn drop(&mut self) {
+        let mut calls = self.connection.calls.lock();
+        calls.open.remove(&self.id);
+        calls.quiet_since = Instant::now();
+    }
+}
+
+/// Names a client by its address: all of an IPv4 address, and of an IPv6 address the half that
+/// one client cannot choose.
+fn client_at(ip: Option<IpAddr>) -> Arc<str> {
+    match ip {
+        None => "unix".into(),
+        Some(IpAddr::V4(ip)) => ip.to_string().into(),
+        Some(IpAddr::V6(ip)) => {
+            let network = u128::from(ip) >> 64 << 64;
+            format!("{}/64", std::net::Ipv6Addr::from(network)).into()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_is_idle_without_calls_and_stalled_with_an_untaken_answer() {
+        let minute = Duration::from_secs(60);
+        let connection = Arc::new(Connection::new(None, None));
+        tokio::time::advance(minute).await;
+        assert!(connection.is_idle(minute));
+        let call = connection.begin();
+        let quiet = connection.begin();
+        tokio::time::advance(minute).await;
+        assert!(!connection.is_idle(minute) && !connection.is_stalled(minute));
+        call.ready();
+        tokio::time::advance(minute).await;
+        assert!(connection.is_stalled(minute));
+        call.taken();
+        assert!(!connection.is_stalled(minute));
+        call.ready();
+        drop((call, quiet));
+        assert!(!connection.is_idle(minute));
+        tokio::time::advance(minute).await;
+        assert!(connection.is_idle(minute) && !connection.is_stalled(minute));
+    }
+
+    #[test]
+    fn a_client_is_its_certificate_or_its_address() {
+        let name = |ip: &str| Connection::new(None, Some(ip.parse().unwrap())).client().to_string();
+        assert_eq!(name("10.0.0.7"), "10.0.0.7");
+        assert_eq!(name("2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::/64");
+        assert_eq!(Connection::new(None, None).client().as_ref(), "unix");
+        let shown = Connection::new(Some("certificate 00".into()), None);
+        assert_eq!(shown.client().as_ref(), "certificate 00");
+    }
+}

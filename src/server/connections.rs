@@ -1,0 +1,373 @@
+//! All connections: which are accepted, and when each is closed.
+//!
+//! This is tonic's own accept loop over hyper, with what that one lacks: bounds on connections,
+//! idle ones closed, slow readers cut, an age after which a connection is asked to end before it
+//! is, and an end that does not wait for its peer (hyper #4170).
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::net::IpAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::server::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use parking_lot::Mutex;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+use tonic::Status;
+use tonic::body::Body;
+use tower::{Service, ServiceExt};
+
+use super::config::ServerConfig;
+use super::connection::Connection;
+use super::lifecycle::{Lifecycle, Phase};
+use super::listen::{Accepted, ByteStream, Listener};
+use super::tls::Tls;
+
+/// Pause after a failed accept. Out of file descriptors, say, the next accept fails at once too,
+/// and trying it in a loop would take a core away from the work that frees them.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How often a connection is looked at, in parts of the shortest timeout.
+const LOOKS: u32 = 4;
+/// Streams that a client may open and reset before they are worked on; more of them are an attack
+/// (CVE-2023-44487, "rapid reset").
+const MAX_PENDING_RESETS: usize = 64;
+
+/// Counts of connections since the start, and how many are open.
+#[derive(Debug, Default)]
+pub(crate) struct ConnectionStats {
+    open: AtomicU64,
+    accepted: AtomicU64,
+    over_limit: AtomicU64,
+    failed_handshakes: AtomicU64,
+    stalled: AtomicU64,
+}
+
+/// A snapshot of [`ConnectionStats`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ConnectionCounts {
+    /// Connections that are open now.
+    pub open: u64,
+    /// Connections that were accepted, those that are closed included.
+    pub accepted: u64,
+    /// Connections refused because there were too many.
+    pub over_limit: u64,
+    /// Connections whose TLS handshake failed.
+    pub failed_handshakes: u64,
+    /// Connections cut because their client did not read its answers.
+    pub stalled: u64,
+}
+
+/// Accepts connections and serves calls on them.
+pub(crate) struct Connections<S> {
+    shared: Arc<Shared<S>>,
+}
+
+struct Shared<S> {
+    service: S,
+    config: ServerConfig,
+    tls: Option<Arc<Tls>>,
+    lifecycle: Arc<Lifecycle>,
+    stats: Arc<ConnectionStats>,
+    places: Arc<Places>,
+}
+
+/// How many connections there are, in all and from each address.
+#[derive(Debug, Default)]
+struct Places {
+    taken: Mutex<(usize, HashMap<IpAddr, usize>)>,
+}
+
+/// The place of one connection, free again when this is dropped.
+#[derive(Debug)]
+struct Place {
+    places: Arc<Places>,
+    ip: Option<IpAddr>,
+}
+
+impl<S, B> Connections<S>
+where
+    S: Service<Request<Body>, Response = Response<B>, Error = Infallible>
+        + Clone
+        + Send
+        + Sync
+        + 'static,
+    S::Future: Send + 'static,
+    B: http_body::Body<Data = Bytes, Error = Status> + Send + 'static,
+{
+    /// Connections whose calls `service` answers.
+    pub(crate) fn new(
+        service: S,
+        config: ServerConfig,
+        tls: Option<Arc<Tls>>,
+        lifecycle: Arc<Lifecycle>,
+        stats: Arc<ConnectionStats>,
+    ) -> Self {
+        let places = Arc::default();
+        Self { shared: Arc::new(Shared { service, config, tls, lifecycle, stats, places }) }
+    }
+
+    /// Accepts until the server is [`Phase::Stopping`], and returns when every connection has
+    /// closed. Dropping the future cuts those that are open.
+    pub(crate) async fn run(self, listener: Listener) {
+        let mut open = JoinSet::new();
+        let mut stopping = pin!(self.shared.lifecycle.reached(Phase::Stopping));
+        loop {
+            tokio::select! {
+                () = &mut stopping => break,
+                accepted = listener.accept() => match accepted {
+                    Ok(accepted) => self.start(accepted, &mut open),
+                    Err(error) => {
+                        tracing::warn!(%error, "a connection was not accepted");
+                        sleep(ACCEPT_PAUSE).await;
+                    }
+                },
+                Some(_) = open.join_next() => {}
+            }
+        }
+        // Before the wait for the open ones, so that clients find nobody here rather than wait.
+        drop(listener);
+        while open.join_next().await.is_some() {}
+    }
+
+    fn start(&self, accepted: Accepted, open: &mut JoinSet<()>) {
+        let Accepted { stream, ip } = accepted;
+        let shared = Arc::clone(&self.shared);
+        let config = &shared.config;
+        let most = (config.max_connections, config.max_connections_per_address);
+        let Some(place) = shared.places.take(ip, most) else {
+            shared.stats.over_limit.fetch_add(1, Ordering::Relaxed);
+            tracing::debug!(?ip, "too many connections; one is closed");
+            return;
+        };
+        shared.stats.accepted.fetch_add(1, Ordering::Relaxed);
+        shared.stats.open.fetch_add(1, Ordering::Relaxed);
+        open.spawn(async move {
+            let _open = OnDrop(|| {
+                shared.stats.open.fetch_sub(1, Ordering::Relaxed);
+            });
+            shared.connection(stream, ip).await;
+            drop(place);
+        });
+    }
+}
+
+impl<S, B> Shared<S>
+where
+    S: Service<Request<Body>, Response = Response<B>, Error = Infallible>
+        + Clone
+        + Send
+        + Sync
+        + 'static,
+    S::Future: Send + 'static,
+    B: http_body::Body<Data = Bytes, Error = Status> + Send + 'static,
+{
+    async fn connection(&self, stream: Box<dyn ByteStream>, ip: Option<IpAddr>) {
+        let (stream, certificate) = match &self.tls {
+            None => (stream, None),
+            Some(tls) => match tls.accept(stream, self.config.handshake_timeout).await {
+                Ok(secured) => (secured.stream, secured.certificate),
+                Err(error) => {
+                    self.stats.failed_handshakes.fetch_add(1, Ordering::Relaxed);
+                    tracing::debug!(?ip, error, "no TLS connection");
+                    return;
+                }
+            },
+        };
+        let connection = Arc::new(Connection::new(certificate, ip));
+        self.serve(stream, &connection).await;
+    }
+
+    async fn serve(&self, stream: Box<dyn ByteStream>, connection: &Arc<Connection>) {
+        let config = &self.config;
+        let of_calls = Arc::clone(connection);
+        let service = self.service.clone().map_request(move |request: Request<Incoming>| {
+            let mut request = request.map(Body::new);
+            request.extensions_mut().insert(Arc::clone(&of_calls));
+            request
+        });
+        let io = TokioIo::new(stream);
+        let serving = transport(config).serve_connection(io, TowerToHyperService::new(service));
+        let mut serving = pin!(serving);
+
+        let mut looks = interval(config.shortest_connection_timeout() / LOOKS);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut stopping = pin!(self.lifecycle.reached(Phase::Stopping));
+        let mut age = Age::new(config);
+        let mut asked_to_end = false;
+        loop {
+            tokio::select! {
+                ended = &mut serving => {
+                    if let Err(error) = ended {
+                        tracing::debug!(client = %connection.client(), %error, "a connection failed");
+                    }
+                    return;
+                }
+                () = &mut stopping, if !asked_to_end => {
+                    asked_to_end = true;
+                    serving.as_mut().graceful_shutdown();
+                }
+                step = age.next() => match step {
+                    AgeStep::NoNewCalls => {
+                        asked_to_end = true;
+                        serving.as_mut().graceful_shutdown();
+                    }
+                    AgeStep::EndStreams => connection.end(),
+                    AgeStep::Cut => return,
+                },
+                _ = looks.tick() => {
+                    if connection.is_stalled(config.response_timeout) {
+                        self.stats.stalled.fetch_add(1, Ordering::Relaxed);
+                        tracing::debug!(client = %connection.client(), "cut: its answers are not read");
+                        return;
+                    }
+                    if connection.is_idle(config.idle_timeout) {
+                        // A peer that does not answer even this is cut at the next look.
+                        if asked_to_end {
+                            return;
+                        }
+                        asked_to_end = true;
+                        serving.as_mut().graceful_shutdown();
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn transport(config: &ServerConfig) -> http2::Builder<TokioExecutor> {
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(config.max_concurrent_streams)
+        .max_header_list_size(config.max_header_bytes)
+        .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
+        .keep_alive_interval(config.keepalive_interval)
+        .keep_alive_timeout(config.keepalive_timeout);
+    builder
+}
+
+/// What happens to a connection as it grows old, step by step.
+struct Age {
+    next: Option<(AgeStep, Instant)>,
+    grace: Duration,
+}
+
+#[derive(Clone, Copy)]
+enum AgeStep {
+    /// The client is asked to make its next calls on another connection.
+    NoNewCalls,
+    /// Streams answer what they have read, and end.
+    EndStreams,
+    /// What is left is cut.
+    Cut,
+}
+
+impl Age {
+    fn new(config: &ServerConfig) -> Self {
+        let first = config.max_connection_age.and_then(|age| Instant::now().checked_add(age));
+        let next = first.map(|at| (AgeStep::NoNewCalls, at));
+        Self { next, grace: config.max_connection_age_grace }
+    }
+
+    /// The next step, when it is due. Never, if there is none. Cancel safe.
+    async fn next(&mut self) -> AgeStep {
+        let Some((step, at)) = self.next else { return std::future::pending().await };
+        tokio::time::sleep_until(at).await;
+        let later = match step {
+            AgeStep::NoNewCalls => Some((AgeStep::EndStreams, at + self.grace)),
+            AgeStep::EndStreams => Some((AgeStep::Cut, at + self.grace)),
+            AgeStep::Cut => None,
+        };
+        self.next = later;
+        step
+    }
+}
+
+impl Places {
+    /// A place for a connection from `ip`, of `most` in all and from one address.
+    fn take(self: &Arc<Self>, ip: Option<IpAddr>, most: (usize, usize)) -> Option<Place> {
+        let mut taken = self.taken.lock();
+        let (all, by_address) = &mut *taken;
+        if *all >= most.0 {
+            return None;
+        }
+        if let Some(ip) = ip {
+            let from_there = by_address.entry(ip).or_default();
+            if *from_there >= most.1 {
+                return None;
+            }
+            *from_there += 1;
+        }
+        *all += 1;
+        Some(Place { places: Arc::clone(self), ip })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut taken = self.places.taken.lock();
+        let (all, by_address) = &mut *taken;
+        *all -= 1;
+        if let Some(ip) = self.ip
+            && let Some(from_there) = by_address.get_mut(&ip)
+        {
+            *from_there -= 1;
+            if *from_there == 0 {
+                by_address.remove(&ip);
+            }
+        }
+    }
+}
+
+/// Does something when it is dropped, also when its task is aborted.
+struct OnDrop<F: FnMut()>(F);
+
+impl<F: FnMut()> Drop for OnDrop<F> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
+}
+
+impl ConnectionStats {
+    /// The counts now.
+    pub(crate) fn counts(&self) -> ConnectionCounts {
+        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        ConnectionCounts {
+            open: read(&self.open),
+            accepted: read(&self.accepted),
+            over_limit: read(&self.over_limit),
+            failed_handshakes: read(&self.failed_handshakes),
+            stalled: read(&self.stalled),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_bounded_in_all_and_by_address() {
+        let places = Arc::new(Places::default());
+        let (here, there) = ("10.0.0.1".parse().unwrap(), "10.0.0.2".parse().unwrap());
+        let take = |ip| places.take(ip, (3, 2));
+        let first = take(Some(here)).unwrap();
+        let _second = take(Some(here)).unwrap();
+        assert!(take(Some(here)).is_none());
+        let third = take(Some(there)).unwrap();
+        assert!(take(None).is_none());
+        drop(first);
+        let _fourth = take(None).unwrap();
+        drop(third);
+        assert!(take(Some(here)).is_some());
+        assert_eq!(places.taken.lock().1.len(), 1);
+    }
+}
