@@ -68,7 +68,8 @@ impl Server {
         let mut line = String::new();
         while log.read_line(&mut line).unwrap() > 0 {
             if let Some((_, rest)) = line.split_once("listening;") {
-                address = rest.split_once("address=").map(|(_, found)| found.trim().to_owned());
+                let found = rest.split_once("address=").map_or("", |(_, found)| found);
+                address = found.split_whitespace().next().map(str::to_owned);
             }
             if line.contains("serving") {
                 break;

@@ -7,11 +7,12 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{Args, ValueEnum};
 
+use super::client::{self, ServerArgs};
 use super::exit::Failure;
 use super::local::{self, ModelArg};
-use super::{client, render};
+use super::render;
 use crate::engine::{Admission, EngineConfig};
-use crate::pipeline::{Document, LongText, Models, Options};
+use crate::pipeline::{Document, DocumentLimits, LongText, Models, Options};
 use crate::server::{self, proto};
 
 /// Bytes read of a document, at most: more than the server takes.
@@ -41,12 +42,8 @@ pub(super) struct ClassifyArgs {
     /// A model directory instead of the shipped one
     #[arg(long, value_name = "PATH", conflicts_with = "server")]
     model: Option<ModelArg>,
-    /// Ask a running server instead of loading the model here
-    #[arg(long, value_name = "URL")]
-    server: Option<String>,
-    /// Seconds to wait for the server's answer
-    #[arg(long, value_name = "SECONDS", default_value_t = client::CALL_TIMEOUT_S, value_parser = clap::value_parser!(u64).range(1..=86_400))]
-    timeout: u64,
+    #[command(flatten)]
+    server: ServerArgs,
     /// A task to report; may be repeated. All of them by default
     #[arg(long = "task", value_name = "TASK")]
     tasks: Vec<String>,
@@ -86,14 +83,15 @@ pub(super) fn run(args: &ClassifyArgs) -> anyhow::Result<ExitCode> {
     let top_k = args.top_k.unwrap_or(if as_table { TABLE_LABELS as u32 } else { 0 });
     let runtime = tokio::runtime::Runtime::new().context("the runtime does not start")?;
     let text = document.text.clone();
-    let response = match &args.server {
+    let response = match &args.server.server {
         Some(url) => {
-            let request = client::request(args.request(document, top_k), args.timeout);
-            runtime.block_on(ask(url, request))?
+            let request = args.request(document, top_k);
+            runtime.block_on(ask(&args.server, url, request))?
         }
         None => {
             let models: Vec<ModelArg> = args.model.iter().cloned().collect();
-            let models = local::load(&models, None, EngineConfig::default())?;
+            let models =
+                local::load(&models, None, EngineConfig::default(), DocumentLimits::default())?;
             runtime.block_on(classify(&models, &document, &args.options(top_k)))?
         }
     };
@@ -121,12 +119,13 @@ async fn classify(
 }
 
 async fn ask(
+    server: &ServerArgs,
     url: &str,
-    request: tonic::Request<proto::ClassifyRequest>,
+    request: proto::ClassifyRequest,
 ) -> anyhow::Result<proto::ClassifyResponse> {
-    let mut client = client::connect(url).await?;
-    let reply = client.classify(request).await.map_err(|status| client::refusal(&status))?;
-    Ok(reply.into_inner())
+    let request = server.request(request)?;
+    let reply = server.connect(url).await?.classify(request).await;
+    Ok(reply.map_err(|status| client::refusal(&status))?.into_inner())
 }
 
 impl ClassifyArgs {

@@ -97,7 +97,9 @@ fn classify(error: &anyhow::Error) -> (u8, Option<&'static str>) {
         Some(ServeError::Bind { .. }) => {
             (4, Some("choose another address with --listen HOST:PORT"))
         }
-        Some(ServeError::Config(_)) => (2, None),
+        Some(ServeError::Config(_) | ServeError::File(_)) => {
+            (2, Some("see `tasnif serve --help` and tasnif.example.toml"))
+        }
         Some(ServeError::WarmUp { .. }) => (3, Some("the model's weights may be damaged")),
         _ => (1, None),
     }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context;
+use serde::{Deserialize, Serialize};
 
 use super::exit::Failure;
 use crate::engine::EngineConfig;
@@ -14,10 +15,26 @@ use crate::pipeline::{Classifier, DocumentLimits, Models};
 const SHIPPED: &str = "models/tasnif-base";
 
 /// A model as the command line names it: `PATH`, or `NAME=PATH`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(try_from = "String", into = "String")]
 pub(super) struct ModelArg {
     name: Option<String>,
     path: PathBuf,
+}
+
+impl From<ModelArg> for String {
+    fn from(ModelArg { name, path }: ModelArg) -> Self {
+        let path = path.display();
+        name.map_or_else(|| path.to_string(), |name| format!("{name}={path}"))
+    }
+}
+
+impl TryFrom<String> for ModelArg {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
 }
 
 impl std::str::FromStr for ModelArg {
@@ -42,6 +59,7 @@ pub(super) fn load(
     models: &[ModelArg],
     threads: Option<usize>,
     engine: EngineConfig,
+    limits: DocumentLimits,
 ) -> anyhow::Result<Models> {
     let threads = threads.unwrap_or_else(nn::default_threads);
     nn::configure_threads(threads).context("threads cannot be set up")?;
@@ -53,7 +71,6 @@ pub(super) fn load(
         models
     };
     let load_one = |model: &ModelArg| {
-        let limits = DocumentLimits::default();
         let loaded = Classifier::load(&model.path, model.name.as_deref(), engine, limits);
         let classifier = loaded.map_err(|source| Failure::Model {
             path: model.path.display().to_string(),

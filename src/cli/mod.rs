@@ -10,6 +10,7 @@ mod models;
 mod prepare;
 mod render;
 mod serve;
+mod settings;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;

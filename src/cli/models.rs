@@ -6,9 +6,11 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::Args;
 
+use super::client::{self, ServerArgs};
 use super::local::{self, ModelArg};
-use super::{client, render};
+use super::render;
 use crate::engine::EngineConfig;
+use crate::pipeline::DocumentLimits;
 use crate::server::{self, proto};
 
 /// Show models: tasks, labels, precision, device, digest
@@ -17,12 +19,8 @@ pub(super) struct ModelsArgs {
     /// A model directory, with a name if wished; may be repeated. The shipped model by default
     #[arg(long = "model", value_name = "[NAME=]PATH", conflicts_with = "server")]
     models: Vec<ModelArg>,
-    /// Ask a running server what it serves
-    #[arg(long, value_name = "URL")]
-    server: Option<String>,
-    /// Seconds to wait for the server's answer
-    #[arg(long, value_name = "SECONDS", default_value_t = client::CALL_TIMEOUT_S, value_parser = clap::value_parser!(u64).range(1..=86_400))]
-    timeout: u64,
+    #[command(flatten)]
+    server: ServerArgs,
     /// Print JSON also on a terminal
     #[arg(long)]
     json: bool,
@@ -30,10 +28,15 @@ pub(super) struct ModelsArgs {
 
 pub(super) fn run(args: &ModelsArgs) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Runtime::new().context("the runtime does not start")?;
-    let models = match &args.server {
-        Some(url) => runtime.block_on(ask(url, args.timeout))?,
+    let models = match &args.server.server {
+        Some(url) => runtime.block_on(ask(&args.server, url))?,
         None => {
-            let models = local::load(&args.models, None, EngineConfig::default())?;
+            let models = local::load(
+                &args.models,
+                None,
+                EngineConfig::default(),
+                DocumentLimits::default(),
+            )?;
             models.iter().map(|model| server::model(model.info())).collect()
         }
     };
@@ -47,8 +50,8 @@ pub(super) fn run(args: &ModelsArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn ask(url: &str, timeout_s: u64) -> anyhow::Result<Vec<proto::Model>> {
-    let mut client = client::connect(url).await?;
-    let reply = client.list_models(client::request(proto::ListModelsRequest {}, timeout_s)).await;
+async fn ask(server: &ServerArgs, url: &str) -> anyhow::Result<Vec<proto::Model>> {
+    let request = server.request(proto::ListModelsRequest {})?;
+    let reply = server.connect(url).await?.list_models(request).await;
     Ok(reply.map_err(|status| client::refusal(&status))?.into_inner().models)
 }

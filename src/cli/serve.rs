@@ -1,67 +1,173 @@
 //! `tasnif serve`: the gRPC server until Ctrl-C or SIGTERM.
 
+use std::io::Write;
+use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
 
+use super::exit::Failure;
 use super::local::{self, ModelArg};
-use crate::engine::EngineConfig;
+use super::settings::{Layers, Settings};
+use crate::pipeline::Models;
 use crate::server::{self, Listen, ServeReport, ServerConfig};
 
 /// Serve models over gRPC
+///
+/// Every setting has a place in the configuration file, a variable of the environment
+/// (server.max_connections: TASNIF_SERVER_MAX_CONNECTIONS) and a flag (--set
+/// server.max_connections=100); a flag goes before a variable, and a variable before the file.
+/// tasnif.example.toml lists them all.
 ///
 /// Ctrl-C or SIGTERM drains: no new calls, those accepted are answered. A second
 /// signal ends the process at once.
 #[derive(Debug, Args)]
 pub(super) struct ServeArgs {
-    /// Where to listen. There is no TLS and no authentication: keep it to trusted networks
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:50051")]
-    listen: Listen,
+    /// A configuration file
+    #[arg(long, value_name = "FILE", env = "TASNIF_CONFIG")]
+    config: Option<PathBuf>,
+    /// Check everything that can be checked without serving, print the effective configuration,
+    /// and end
+    #[arg(long)]
+    check: bool,
+    /// Set any setting; may be repeated
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pairs: Vec<String>,
+    /// Where to listen: HOST:PORT, or unix:PATH for a socket. 127.0.0.1:50051 by default
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<String>,
     /// A model directory, with a name if wished; may be repeated, the first is the default.
     /// The shipped model by default
     #[arg(long = "model", value_name = "[NAME=]PATH")]
     models: Vec<ModelArg>,
     /// Threads that compute. As many cores as the process may use by default
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
-    threads: Option<u16>,
+    #[arg(long, value_name = "N")]
+    threads: Option<String>,
     /// Tokens in a batch, at most
-    #[arg(long, value_name = "TOKENS", default_value_t = EngineConfig::default().max_batch_tokens)]
-    max_batch_tokens: usize,
+    #[arg(long, value_name = "TOKENS")]
+    max_batch_tokens: Option<String>,
     /// Tokens waiting for a model, at most; calls over it are refused as RESOURCE_EXHAUSTED
-    #[arg(long, value_name = "TOKENS", default_value_t = EngineConfig::default().max_queued_tokens)]
-    max_queued_tokens: usize,
-    /// How long a shutdown may take
-    #[arg(long, value_name = "SECONDS", default_value_t = ServerConfig::default().drain_timeout.as_secs(), value_parser = clap::value_parser!(u64).range(1..=3600))]
-    drain_timeout: u64,
+    #[arg(long, value_name = "TOKENS")]
+    max_queued_tokens: Option<String>,
+    /// How long a shutdown may take, such as 30s
+    #[arg(long, value_name = "TIME")]
+    drain_timeout: Option<String>,
+    /// The server's certificate in PEM, for TLS; read again when it changes
+    #[arg(long, value_name = "FILE")]
+    tls_cert: Option<String>,
+    /// Its private key
+    #[arg(long, value_name = "FILE")]
+    tls_key: Option<String>,
+    /// Certificate authorities whose clients may connect, for mutual TLS
+    #[arg(long, value_name = "FILE")]
+    tls_client_ca: Option<String>,
+    /// Bearer tokens, one of which each call must show; read again when it changes
+    #[arg(long, value_name = "FILE")]
+    tokens_file: Option<String>,
+    /// Let other machines connect without TLS
+    #[arg(long)]
+    allow_plaintext: bool,
+}
+
+impl ServeArgs {
+    /// What the flags set, as `KEY=VALUE`. `--set` goes last, since it is the most exact.
+    fn pairs(&self) -> Vec<String> {
+        let models: Vec<String> = self.models.iter().cloned().map(String::from).collect();
+        let models = (!models.is_empty()).then(|| models.join(","));
+        let plaintext = self.allow_plaintext.then(|| "true".to_owned());
+        let flags = [
+            ("models", &models),
+            ("threads", &self.threads),
+            ("engine.max_batch_tokens", &self.max_batch_tokens),
+            ("engine.max_queued_tokens", &self.max_queued_tokens),
+            ("server.listen", &self.listen),
+            ("server.drain_timeout", &self.drain_timeout),
+            ("server.tls.cert", &self.tls_cert),
+            ("server.tls.key", &self.tls_key),
+            ("server.tls.client_ca", &self.tls_client_ca),
+            ("server.auth.tokens_file", &self.tokens_file),
+            ("server.allow_plaintext", &plaintext),
+        ];
+        let given = flags.into_iter().filter_map(|(key, value)| {
+            let value = value.as_ref()?;
+            Some(format!("{key}={value}"))
+        });
+        given.chain(self.pairs.iter().cloned()).collect()
+    }
+
+    fn settings(&self) -> anyhow::Result<Settings> {
+        let layers = Layers {
+            file: self.config.as_deref(),
+            // A name or value that is not Unicode is not a setting's.
+            environment: std::env::vars_os()
+                .filter_map(|(name, value)| {
+                    Some((name.into_string().ok()?, value.into_string().ok()?))
+                })
+                .collect(),
+            pairs: self.pairs(),
+        };
+        let settled = layers.settle().map_err(|error| Failure::Usage(error.to_string()))?;
+        let (settings, warnings) = settled;
+        for warning in warnings {
+            tracing::warn!("{warning}");
+        }
+        settings.server.validate().map_err(server::ServeError::Config)?;
+        Ok(settings)
+    }
 }
 
 pub(super) fn run(args: &ServeArgs) -> anyhow::Result<ExitCode> {
-    let engine = EngineConfig {
-        max_batch_tokens: args.max_batch_tokens,
-        max_queued_tokens: args.max_queued_tokens,
-        ..EngineConfig::default()
-    };
-    let config = ServerConfig {
-        listen: args.listen.clone(),
-        drain_timeout: Duration::from_secs(args.drain_timeout),
-        ..ServerConfig::default()
-    };
+    let settings = args.settings()?;
+    if args.check {
+        return check(settings);
+    }
     let runtime = tokio::runtime::Runtime::new().context("the runtime does not start")?;
     let report = runtime.block_on(async {
         // A signal during the load ends the server as soon as it is up.
         let shutdown = signal()?;
-        let models = local::load(&args.models, args.threads.map(usize::from), engine)?;
-        let listener = server::bind(&config.listen).await?;
-        let address = listener.address();
-        tracing::info!(%address, "listening; try: tasnif classify --server http://{address} --text 'ارتفعت أسعار النفط'");
-        if !address.is_local() {
-            tracing::warn!(%address, "other machines can call this server, without TLS or authentication");
-        }
-        anyhow::Ok(server::serve(models, listener, config, shutdown).await?)
+        let models = load(&settings)?;
+        let listener = server::bind(&settings.server.listen).await?;
+        announce(&settings.server, listener.address());
+        anyhow::Ok(server::serve(models, listener, settings.server, shutdown).await?)
     })?;
     Ok(conclude(&report))
+}
+
+/// Loads what serving would, and prints the settings as a file of them would be.
+fn check(settings: Settings) -> anyhow::Result<ExitCode> {
+    server::check_files(&settings.server).map_err(server::ServeError::File)?;
+    drop(load(&settings)?);
+    let effective = toml::to_string(&settings).context("the settings cannot be printed")?;
+    let mut out = std::io::stdout().lock();
+    out.write_all(effective.as_bytes()).context("the settings cannot be printed")?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn load(settings: &Settings) -> anyhow::Result<Models> {
+    let Settings { models, threads, engine, documents, .. } = settings;
+    local::load(models, threads.map(usize::from), *engine, *documents)
+}
+
+fn announce(config: &ServerConfig, address: &Listen) {
+    let tls = config.tls.cert.is_some();
+    let tokens = config.auth.tokens_file.is_some();
+    let url = match address {
+        Listen::Tcp(address) => format!("{}://{address}", if tls { "https" } else { "http" }),
+        Listen::Unix(_) => address.to_string(),
+    };
+    tracing::info!(
+        %address,
+        tls,
+        tokens,
+        "listening; try: tasnif classify --server {url} --text 'ارتفعت أسعار النفط'"
+    );
+    if !address.is_local() && !tls {
+        tracing::warn!(%address, "other machines can call this server without TLS");
+    }
+    if !address.is_local() && !tokens && config.tls.client_ca.is_none() {
+        tracing::warn!(%address, "whoever reaches this server may call it: there are no tokens");
+    }
 }
 
 /// Completes at the first Ctrl-C or SIGTERM; the second ends the process.

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::error::StartError;
 use super::job::Lane;
 
@@ -9,7 +11,8 @@ use super::job::Lane;
 const MAX_LINGER: Duration = Duration::from_secs(10);
 
 /// Settings of an [`Engine`](super::Engine).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default)]
 pub struct EngineConfig {
     /// Tokens in a batch, at most. A sequence that is longer by itself runs alone.
     pub max_batch_tokens: usize,
@@ -28,6 +31,7 @@ pub struct EngineConfig {
     pub max_interactive_run: usize,
     /// How long a free worker waits for a batch to fill, from the admission of the
     /// oldest job; zero: it takes what is there.
+    #[serde(with = "humantime_serde")]
     pub linger: Duration,
 }
 

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::engine::{EngineError, Lane};
 
 /// A piece of news.
@@ -155,7 +157,8 @@ pub struct TextToken {
 }
 
 /// Bounds on one document.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default)]
 pub struct DocumentLimits {
     /// Unicode scalars in a title, at most.
     pub max_title_chars: usize,

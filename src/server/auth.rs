@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
@@ -21,7 +22,8 @@ const SCHEME: &str = "Bearer";
 const HEALTH: &str = "/grpc.health.v1.Health/";
 
 /// Who must show a token.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default)]
 pub struct AuthConfig {
     /// A file of one token a line, `NAME TOKEN` or `NAME sha256:HEX`; `#` begins a comment. One
     /// name may have several tokens, so that one can be replaced while both are valid. `None`:

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::auth::AuthConfig;
 use super::listen::Listen;
 use super::tls::TlsConfig;
@@ -11,14 +13,15 @@ const PLAINTEXT: &str = "an address of this machine alone, unless there is TLS o
                          allow_plaintext says that the network is trusted";
 
 /// The server's settings. [`Default`] is what `tasnif serve` uses.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default)]
 pub struct ServerConfig {
     /// Where to listen.
     pub listen: Listen,
     /// Whether other machines may connect without TLS.
     pub allow_plaintext: bool,
-    /// TLS; `None`: everything is sent in the clear.
-    pub tls: Option<TlsConfig>,
+    /// TLS.
+    pub tls: TlsConfig,
     /// Who may call.
     pub auth: AuthConfig,
     /// Bytes that one message from a client may have, after decompression.
@@ -37,26 +40,39 @@ pub struct ServerConfig {
     /// Connections that may be open from one IP address.
     pub max_connections_per_address: usize,
     /// How long a TLS handshake may take.
+    #[serde(with = "humantime_serde")]
     pub handshake_timeout: Duration,
     /// How long the message of a call may take to arrive, from the call's start.
+    #[serde(with = "humantime_serde")]
     pub message_timeout: Duration,
     /// How long a stream may wait for its next message.
+    #[serde(with = "humantime_serde")]
     pub stream_idle_timeout: Duration,
     /// How long an answer may wait for its reader before the connection is cut.
+    #[serde(with = "humantime_serde")]
     pub response_timeout: Duration,
     /// How long a connection may have no call open before it is closed.
+    #[serde(with = "humantime_serde")]
     pub idle_timeout: Duration,
     /// How often a silent connection is asked whether it is still alive.
+    #[serde(with = "humantime_serde")]
     pub keepalive_interval: Duration,
     /// How long it may take to say so before it is closed.
+    #[serde(with = "humantime_serde")]
     pub keepalive_timeout: Duration,
     /// Age at which a connection takes no new calls, so that clients spread over new servers;
     /// `None`: never.
+    #[serde(with = "humantime_serde")]
     pub max_connection_age: Option<Duration>,
     /// From then, how long calls may go on until streams are told to end, and as long again until
     /// the connection is cut.
+    #[serde(with = "humantime_serde")]
     pub max_connection_age_grace: Duration,
+    /// How often the files of TLS and of tokens are looked at for changes.
+    #[serde(with = "humantime_serde")]
+    pub refresh_interval: Duration,
     /// How long a shutdown may take, from the signal to the return of [`serve`](super::serve).
+    #[serde(with = "humantime_serde")]
     pub drain_timeout: Duration,
 }
 
@@ -65,7 +81,7 @@ impl Default for ServerConfig {
         Self {
             listen: Listen::default(),
             allow_plaintext: false,
-            tls: None,
+            tls: TlsConfig::default(),
             auth: AuthConfig::default(),
             max_message_bytes: 4 * 1024 * 1024,
             max_header_bytes: 16 * 1024,
@@ -83,6 +99,7 @@ impl Default for ServerConfig {
             keepalive_timeout: Duration::from_secs(20),
             max_connection_age: None,
             max_connection_age_grace: Duration::from_secs(60),
+            refresh_interval: Duration::from_secs(5),
             drain_timeout: Duration::from_secs(30),
         }
     }
@@ -140,6 +157,7 @@ impl ServerConfig {
             ("max_connection_age_grace", self.max_connection_age_grace),
             ("keepalive_interval", self.keepalive_interval),
             ("keepalive_timeout", self.keepalive_timeout),
+            ("refresh_interval", self.refresh_interval),
             ("drain_timeout", self.drain_timeout),
         ];
         for (field, value) in times {
@@ -148,7 +166,16 @@ impl ServerConfig {
                 return Err(ConfigError { field, value, expected: "at least 1 ms" });
             }
         }
-        if !self.listen.is_local() && self.tls.is_none() && !self.allow_plaintext {
+        let TlsConfig { cert, key, client_ca } = &self.tls;
+        let files =
+            [("tls.cert", cert, key), ("tls.key", key, cert), ("tls.cert", cert, client_ca)];
+        if let Some((field, ..)) =
+            files.iter().find(|(_, needed, given)| needed.is_none() && given.is_some())
+        {
+            let (value, expected) = ("missing".to_owned(), "a file, as there are others of TLS");
+            return Err(ConfigError { field, value, expected });
+        }
+        if !self.listen.is_local() && cert.is_none() && !self.allow_plaintext {
             let (field, value) = ("listen", self.listen.to_string());
             return Err(ConfigError { field, value, expected: PLAINTEXT });
         }
@@ -179,6 +206,10 @@ mod tests {
         let open = ServerConfig { listen: "0.0.0.0:1".parse().unwrap(), ..ServerConfig::default() };
         assert_eq!(open.validate().unwrap_err().field, "listen");
         assert_eq!(ServerConfig { allow_plaintext: true, ..open }.validate(), Ok(()));
+
+        let half = TlsConfig { key: Some("key.pem".into()), ..TlsConfig::default() };
+        let half = ServerConfig { tls: half, ..ServerConfig::default() };
+        assert_eq!(half.validate().unwrap_err().field, "tls.cert");
 
         let no_drain = ServerConfig { drain_timeout: Duration::ZERO, ..ServerConfig::default() };
         assert_eq!(no_drain.validate().unwrap_err().field, "drain_timeout");

@@ -44,6 +44,6 @@ pub use auth::AuthConfig;
 pub use config::{ConfigError, ServerConfig};
 pub use connections::ConnectionCounts;
 pub use listen::{Listen, Listener, bind};
-pub use serve::{ServeError, ServeReport, serve};
+pub use serve::{ServeError, ServeReport, check_files, serve};
 pub use tls::{TlsConfig, authorities, certificates, private_key, provider};
 pub use watched::FileError;

@@ -28,9 +28,6 @@ use super::watched::FileError;
 use crate::engine::DrainReport;
 use crate::pipeline::{ClassifyError, Models};
 
-/// How often the files of TLS and tokens are looked at.
-const REFRESH_INTERVAL: Duration = Duration::from_secs(5);
-
 /// How a server ended.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -73,6 +70,16 @@ pub enum ServeError {
     File(#[from] FileError),
 }
 
+/// Reads the files that `config` names, as [`serve`] would.
+///
+/// # Errors
+/// One of them is not usable.
+pub fn check_files(config: &ServerConfig) -> Result<(), FileError> {
+    Access::load(&config.auth)?;
+    Tls::load(&config.tls)?;
+    Ok(())
+}
+
 /// Serves `models` on `listener` until `shutdown`.
 ///
 /// Connections are taken at once, but health says NOT_SERVING and calls are refused as UNAVAILABLE
@@ -97,13 +104,17 @@ pub async fn serve(
     };
     server.report(ServingStatus::NotServing).await;
     let access = Access::load(&config.auth)?;
-    let tls = config.tls.as_ref().map(Tls::load).transpose()?.map(Arc::new);
+    let tls = Tls::load(&config.tls)?.map(Arc::new);
     let intake = Arc::new(Intake {
         access,
         max_message_bytes: config.max_message_bytes,
         message_timeout: config.message_timeout,
     });
-    let _refresh = AbortOnDrop(tokio::spawn(refresh(Arc::clone(&intake), tls.clone())));
+    let _refresh = AbortOnDrop(tokio::spawn(refresh(
+        config.refresh_interval,
+        Arc::clone(&intake),
+        tls.clone(),
+    )));
     let service = CallLayer::new(Arc::clone(&server.lifecycle), intake)
         .layer(server.routes(&config)?.prepare());
     let (lifecycle, stats) = (Arc::clone(&server.lifecycle), Arc::<ConnectionStats>::default());
@@ -119,10 +130,10 @@ pub async fn serve(
     Ok(report)
 }
 
-/// Looks at the files of TLS and tokens now and then.
-async fn refresh(intake: Arc<Intake>, tls: Option<Arc<Tls>>) {
+/// Looks at the files of TLS and tokens every `interval`.
+async fn refresh(interval: Duration, intake: Arc<Intake>, tls: Option<Arc<Tls>>) {
     loop {
-        tokio::time::sleep(REFRESH_INTERVAL).await;
+        tokio::time::sleep(interval).await;
         let (intake, tls) = (Arc::clone(&intake), tls.clone());
         let look = move || {
             intake.access.refresh();

@@ -11,6 +11,7 @@ use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tokio_rustls::TlsAcceptor;
 
@@ -20,13 +21,15 @@ use super::watched::{FileError, Watched};
 /// What TLS says of the protocol inside: HTTP/2, and nothing else.
 const ALPN: &[u8] = b"h2";
 
-/// The files of TLS, in PEM. They are read again when they change.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// The files of TLS, in PEM. They are read again when they change. Without any, everything is
+/// sent in the clear.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default)]
 pub struct TlsConfig {
     /// The server's certificate, and those between it and its authority.
-    pub cert: PathBuf,
+    pub cert: Option<PathBuf>,
     /// Its private key.
-    pub key: PathBuf,
+    pub key: Option<PathBuf>,
     /// The authorities whose clients may connect; `None`: clients need no certificate.
     pub client_ca: Option<PathBuf>,
 }
@@ -45,12 +48,14 @@ pub(crate) struct Secured {
 }
 
 impl Tls {
-    /// Reads the files.
+    /// Reads the files; `None` if there are none.
     ///
     /// # Errors
     /// A file cannot be read or does not hold what it should, or this processor cannot do TLS.
-    pub(crate) fn load(config: &TlsConfig) -> Result<Self, FileError> {
-        let TlsConfig { cert, key, client_ca } = config.clone();
+    pub(crate) fn load(config: &TlsConfig) -> Result<Option<Self>, FileError> {
+        let TlsConfig { cert: Some(cert), key: Some(key), client_ca } = config.clone() else {
+            return Ok(None);
+        };
         let files = [Some(cert.clone()), Some(key.clone()), client_ca.clone()];
         let provider = provider().map_err(|problem| FileError::new(&cert, problem))?;
         let parse = move |contents: &[Vec<u8>]| {
@@ -77,7 +82,7 @@ impl Tls {
             Ok(tls)
         };
         let config = Watched::load(files.into_iter().flatten().collect(), parse)?;
-        Ok(Self { config })
+        Ok(Some(Self { config }))
     }
 
     /// Reads the files again if they have changed. Connections that are open stay as they are.

@@ -76,6 +76,11 @@ impl TestServer {
         server
     }
 
+    /// A server with these settings that may still warm up, for those that plain calls cannot ask.
+    pub(crate) async fn begin(config: ServerConfig) -> Self {
+        Self::warming_up(config, EngineConfig::default(), Gate::default()).await
+    }
+
     /// A server that has begun to warm up.
     pub(crate) async fn warming_up(config: ServerConfig, engine: EngineConfig, gate: Gate) -> Self {
         let bundle = tempfile::tempdir().unwrap();
@@ -86,10 +91,14 @@ impl TestServer {
         ])
         .unwrap();
         // A port that is free.
-        let listen = Listen::Tcp(SocketAddr::from(([127, 0, 0, 1], 0)));
+        let free = Listen::Tcp(SocketAddr::from(([127, 0, 0, 1], 0)));
+        let listen = if config.listen == Listen::default() { free } else { config.listen };
         let config = ServerConfig { listen, ..config };
         let listener = bind(&config.listen).await.unwrap();
-        let Listen::Tcp(address) = *listener.address() else { unreachable!() };
+        let address = match listener.address() {
+            Listen::Tcp(address) => *address,
+            Listen::Unix(_) => SocketAddr::from(([0, 0, 0, 0], 0)),
+        };
         let (stop, stopped) = oneshot::channel();
         let serving = tokio::spawn(serve(models.clone(), listener, config, async {
             let _ = stopped.await;

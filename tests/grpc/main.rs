@@ -5,8 +5,12 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod auth;
 mod batch;
+mod certs;
 mod classify;
+mod compression;
+mod connections;
 mod deadline;
 mod drain;
 mod errors;
@@ -14,3 +18,4 @@ mod harness;
 mod health;
 mod overload;
 mod stream;
+mod tls;

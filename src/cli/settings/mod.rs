@@ -1,0 +1,33 @@
+//! The settings of `tasnif serve`, from four layers: the defaults, a TOML file, the environment
+//! and flags, each over those before it.
+//!
+//! `tasnif.example.toml` is their reference; a test keeps it equal to the defaults.
+
+mod layers;
+#[cfg(test)]
+mod tests;
+
+use serde::{Deserialize, Serialize};
+
+pub(super) use self::layers::Layers;
+use super::local::ModelArg;
+use crate::engine::EngineConfig;
+use crate::pipeline::DocumentLimits;
+use crate::server::ServerConfig;
+
+/// Everything that can be set, as the file lays it out.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(default)]
+pub(super) struct Settings {
+    /// Model directories, as `PATH` or `NAME=PATH`; the first is the default. The shipped model
+    /// if there are none.
+    pub(super) models: Vec<ModelArg>,
+    /// Threads that compute; as many cores as the process may use if it is not set.
+    pub(super) threads: Option<u16>,
+    /// Where and to whom to serve.
+    pub(super) server: ServerConfig,
+    /// Batching.
+    pub(super) engine: EngineConfig,
+    /// Bounds on one document.
+    pub(super) documents: DocumentLimits,
+}
