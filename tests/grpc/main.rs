@@ -12,5 +12,7 @@ mod drain;
 mod errors;
 mod harness;
 mod health;
+mod oip;
+mod oip_errors;
 mod overload;
 mod stream;
