@@ -19,7 +19,13 @@ const MAX_TOKENS: usize = 1_000;
 /// What stands before the hexadecimal SHA-256 of a token that the file does not tell.
 const HASH_PREFIX: &str = "sha256:";
 const SCHEME: &str = "Bearer";
-const HEALTH: &str = "/grpc.health.v1.Health/";
+/// What asks only whether the server, or a model of it, is there.
+const HEALTH: [&str; 4] = [
+    "/grpc.health.v1.Health/",
+    "/inference.GRPCInferenceService/ServerLive",
+    "/inference.GRPCInferenceService/ServerReady",
+    "/inference.GRPCInferenceService/ModelReady",
+];
 
 /// Who must show a token.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
@@ -29,7 +35,7 @@ pub struct AuthConfig {
     /// name may have several tokens, so that one can be replaced while both are valid. `None`:
     /// anybody who reaches the server may call it.
     pub tokens_file: Option<PathBuf>,
-    /// Whether health checks need no token.
+    /// Whether health checks need no token: those of gRPC, and the Open Inference Protocol's.
     pub open_health: bool,
 }
 
@@ -83,7 +89,7 @@ impl Access {
         headers: &HeaderMap,
     ) -> Result<Option<Arc<str>>, CallError> {
         let Some(tokens) = &self.tokens else { return Ok(None) };
-        if self.open_health && path.starts_with(HEALTH) {
+        if self.open_health && HEALTH.iter().any(|health| path.starts_with(health)) {
             return Ok(None);
         }
         let Some(value) = headers.get(AUTHORIZATION) else {

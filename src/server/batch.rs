@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
+use std::vec;
 
 use super::convert;
 use super::proto;
@@ -14,7 +15,35 @@ use crate::pipeline::{Classification, Document, Timing};
 /// Documents up to which a batch is interactive unless it says otherwise; the API promises it.
 const MAX_INTERACTIVE_DOCUMENTS: usize = 8;
 
-type Outcome = (String, Result<Classification, CallError>);
+/// The id and the answer of a document.
+pub(crate) type Outcome = (String, Result<Classification, CallError>);
+
+/// The documents of a call, of which a bounded number runs side by side. Dropping it cancels them.
+pub(crate) struct InOrder {
+    work: Arc<Work>,
+    waiting: vec::IntoIter<Document>,
+    running: VecDeque<RunningItem>,
+    in_flight: usize,
+}
+
+impl InOrder {
+    /// `documents`, to be run at most `in_flight` at a time.
+    pub(crate) fn new(work: Work, documents: Vec<Document>, in_flight: usize) -> Self {
+        let running = VecDeque::with_capacity(in_flight.min(documents.len()));
+        Self { work: Arc::new(work), waiting: documents.into_iter(), running, in_flight }
+    }
+
+    /// Waits for the next outcome, in the documents' order.
+    pub(crate) async fn next(&mut self) -> Option<Outcome> {
+        while self.running.len() < self.in_flight
+            && let Some(document) = self.waiting.next()
+        {
+            self.running.push_back(self.work.start(Ok(document)));
+        }
+        let oldest = self.running.pop_front()?;
+        Some(oldest.finish().await)
+    }
+}
 
 /// The lane of a batch of `documents` that asks for none.
 pub(crate) fn default_lane(documents: usize) -> Lane {
@@ -45,19 +74,10 @@ pub(crate) async fn classify(
     in_flight: usize,
 ) -> Result<proto::ClassifyBatchResponse, CallError> {
     let started = tokio::time::Instant::now();
-    let work = Arc::new(work);
-    let mut running = VecDeque::<RunningItem>::with_capacity(in_flight);
     let mut outcomes = Vec::with_capacity(documents.len());
-    for document in documents {
-        if running.len() >= in_flight
-            && let Some(oldest) = running.pop_front()
-        {
-            outcomes.push(oldest.finish().await);
-        }
-        running.push_back(work.start(Ok(document)));
-    }
-    for item in running {
-        outcomes.push(item.finish().await);
+    let mut running = InOrder::new(work, documents, in_flight);
+    while let Some(outcome) = running.next().await {
+        outcomes.push(outcome);
     }
     if let Some(error) = common_refusal(&outcomes) {
         return Err(error);

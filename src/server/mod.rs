@@ -1,10 +1,12 @@
-//! The gRPC server: `tasnif.v1.Classifier`, health and reflection over HTTP/2.
+//! The gRPC server: `tasnif.v1.Classifier`, the Open Inference Protocol, health and reflection over
+//! HTTP/2.
 //!
 //! | file | what it does |
 //! |---|---|
 //! | `serve` | listening, warming up, draining, within a bound |
 //! | `config` | settings, with a limit on everything |
 //! | `service` | the five RPCs; `batch` and `stream` for the two with many documents |
+//! | `oip` | the second service, for clients of KServe and Triton |
 //! | `work` | what the documents of a call have in common, and each as it runs |
 //! | `convert` | messages to the pipeline's types and back |
 //! | `status` | the one place where a status code is chosen |
@@ -27,6 +29,7 @@ mod convert;
 mod deadline;
 mod lifecycle;
 mod listen;
+pub mod oip;
 pub mod proto;
 mod request;
 mod serve;

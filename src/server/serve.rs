@@ -19,6 +19,7 @@ use super::config::{ConfigError, ServerConfig};
 use super::connections::{ConnectionStats, Connections};
 use super::lifecycle::{Lifecycle, Phase};
 use super::listen::{Listen, Listener};
+use super::oip;
 use super::proto::DESCRIPTORS;
 use super::proto::classifier_server::{ClassifierServer, SERVICE_NAME};
 use super::request::Intake;
@@ -169,6 +170,7 @@ impl Running {
         let classifier = ClassifierServer::new(service)
             .max_decoding_message_size(config.max_message_bytes)
             .accept_compressed(CompressionEncoding::Gzip);
+        let inference = oip::server(Arc::clone(&self.models), Arc::clone(&self.lifecycle), config);
         let health = tonic_health::pb::health_server::HealthServer::new(
             tonic_health::server::HealthService::from_health_reporter(self.health.clone()),
         );
@@ -181,6 +183,7 @@ impl Running {
         let mut routes = Routes::builder();
         routes
             .add_service(classifier)
+            .add_service(inference)
             .add_service(health)
             .add_service(reflection().build_v1()?)
             .add_service(reflection().build_v1alpha()?);
@@ -241,10 +244,11 @@ impl Running {
         (bound, ServeReport { models, closed_in_time: false })
     }
 
-    /// Says how the server as a whole and its one service are.
+    /// Says how the server as a whole and its two services are.
     async fn report(&self, status: ServingStatus) {
-        self.health.set_service_status("", status).await;
-        self.health.set_service_status(SERVICE_NAME, status).await;
+        for service in ["", SERVICE_NAME, oip::SERVICE_NAME] {
+            self.health.set_service_status(service, status).await;
+        }
     }
 }
 

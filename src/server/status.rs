@@ -4,6 +4,7 @@
 //! metadata); one that is the caller's fault also has a `BadRequest` naming the field; one that is
 //! worth trying again has a `RetryInfo`.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -30,6 +31,18 @@ pub(crate) enum CallError {
     /// A model that is not served.
     #[error("no model is called {model:?}; served are {}", .known.join(", "))]
     UnknownModel { field: &'static str, model: String, known: Vec<String> },
+    /// A version that the model has not.
+    #[error(
+        "model {model:?} has no version {:?}; it has {known:?}, which \"1\" stands for too",
+        clip(.version, MAX_VALUE_CHARS)
+    )]
+    UnknownVersion { field: &'static str, version: String, model: String, known: String },
+    /// A part of an Open Inference request that the model cannot take.
+    #[error("{field} is {}; it must be {expected}", clip(.value, MAX_VALUE_CHARS))]
+    InvalidTensor { field: String, value: String, expected: String },
+    /// One document of a call which therefore fails as a whole.
+    #[error("document {index}: {error}")]
+    OfDocument { index: usize, error: Box<CallError> },
     /// A request without a document.
     #[error("document is missing")]
     MissingDocument,
@@ -76,7 +89,7 @@ fn bytes(actual: &Option<usize>) -> String {
 struct Facts {
     code: Code,
     reason: &'static str,
-    field: Option<&'static str>,
+    field: Option<Cow<'static, str>>,
     retry_after: Option<Duration>,
     metadata: Vec<(&'static str, String)>,
 }
@@ -90,8 +103,12 @@ impl Facts {
         Self::new(Code::InvalidArgument, reason).at(field)
     }
 
-    fn at(mut self, field: &'static str) -> Self {
-        self.field = Some(field);
+    fn at(self, field: &'static str) -> Self {
+        self.at_part(Cow::Borrowed(field))
+    }
+
+    fn at_part(mut self, field: Cow<'static, str>) -> Self {
+        self.field = Some(field.clone());
         self.with("field", field)
     }
 
@@ -115,6 +132,17 @@ impl CallError {
     /// Whether the same request may well succeed later.
     pub(crate) fn is_retriable(&self) -> bool {
         facts(self).retry_after.is_some()
+    }
+
+    /// The error of the document at `index`, from 0, as that of its call. One that is no fault of
+    /// the document's stays as it is.
+    pub(crate) fn of_document(self, index: usize) -> Self {
+        match self.code() {
+            Code::InvalidArgument | Code::Internal => {
+                Self::OfDocument { index, error: Box::new(self) }
+            }
+            _ => self,
+        }
     }
 
     /// The error in words, short enough to send.
@@ -174,6 +202,18 @@ fn facts(error: &CallError) -> Facts {
         CallError::UnknownModel { field, model, .. } => {
             Facts::new(Code::NotFound, "UNKNOWN_MODEL").at(field).with("model", model)
         }
+        CallError::UnknownVersion { field, version, model, .. } => {
+            Facts::new(Code::NotFound, "UNKNOWN_VERSION")
+                .at(field)
+                .with("version", version)
+                .with("model", model)
+        }
+        CallError::InvalidTensor { field, value, .. } => {
+            Facts::new(Code::InvalidArgument, "INVALID_TENSOR")
+                .at_part(Cow::Owned(field.clone()))
+                .with("value", value)
+        }
+        CallError::OfDocument { index, error } => facts(error).with("index", index),
         CallError::MissingDocument => Facts::invalid("document", "MISSING_DOCUMENT"),
         CallError::BatchSize { limit, actual } => {
             Facts::invalid("documents", "BATCH_SIZE").with("limit", limit).with("actual", actual)

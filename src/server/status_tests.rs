@@ -75,6 +75,26 @@ fn table() -> Vec<Expected> {
             CallError::UnknownModel { field: "options.model", model: "x".to_owned(), known: vec![] },
             "UNKNOWN_MODEL", "options.model",
         ),
+        // The Open Inference Protocol.
+        unknown(
+            CallError::UnknownVersion {
+                field: "version", version: "9".to_owned(), model: "m".to_owned(), known: "r1".to_owned(),
+            },
+            "UNKNOWN_VERSION", "version",
+        ),
+        invalid(
+            CallError::InvalidTensor {
+                field: "inputs[0].shape".to_owned(), value: "[0]".to_owned(), expected: "[n]".to_owned(),
+            },
+            "INVALID_TENSOR", Some("inputs[0].shape"), &["inputs[0].shape is [0]; it must be [n]"],
+        ),
+        invalid(
+            CallError::from(ClassifyError::Empty).of_document(3),
+            "EMPTY_TEXT", Some("document.text"), &["document 3: document.text"],
+        ),
+        retriable(
+            CallError::WarmingUp { retry_after: RETRY }.of_document(3), Code::Unavailable, "WARMING_UP",
+        ),
         // The call.
         invalid(
             CallError::BatchSize { limit: 256, actual: 257 },

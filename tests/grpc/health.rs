@@ -12,7 +12,7 @@ use tonic_reflection::pb::{v1, v1alpha};
 
 use crate::harness::{Gate, TestServer, assert_status, document, plain, says_when_to_retry};
 
-const SERVICES: [&str; 2] = ["", "tasnif.v1.Classifier"];
+const SERVICES: [&str; 3] = ["", "tasnif.v1.Classifier", "inference.GRPCInferenceService"];
 
 fn about(service: &str) -> HealthCheckRequest {
     HealthCheckRequest { service: service.to_owned() }
@@ -114,8 +114,10 @@ async fn reflection_describes_every_service_in_both_versions() {
         reflect!(v1, server, "tasnif.v1.Classifier"),
         reflect!(v1alpha, server, "tasnif.v1.Classifier"),
     ];
+    let (_, files) = reflect!(v1, server, "inference.GRPCInferenceService");
+    assert!(files.iter().any(|file| file.windows(10).any(|bytes| bytes == b"ModelInfer")));
     for (services, files) in both {
-        for service in ["tasnif.v1.Classifier", "grpc.health.v1.Health"] {
+        for service in SERVICES.iter().skip(1).copied().chain(["grpc.health.v1.Health"]) {
             assert!(services.iter().any(|name| name == service), "{services:?}");
         }
         let named = |name: &[u8]| {

@@ -16,6 +16,8 @@ mod drain;
 mod errors;
 mod harness;
 mod health;
+mod oip;
+mod oip_errors;
 mod overload;
 mod stream;
 mod tls;
