@@ -22,11 +22,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     // The command line prints replies as JSON.
     tonic_prost_build::configure()
+        .codec_path("crate::server::codec::FewFields")
         .type_attribute(".tasnif.v1", "#[derive(serde::Serialize)]")
         .field_attribute("logit", "#[serde(skip_serializing_if = \"Option::is_none\")]")
         .compile_fds(of_package("tasnif.v1"))?;
     tonic_prost_build::configure()
-        .codec_path("crate::server::oip::codec::FewFields")
+        .codec_path("crate::server::codec::FewFields")
         // Small where it is empty: a client may send many.
         .boxed(".inference.ModelInferRequest.InferInputTensor.contents")
         .btree_map(".inference")

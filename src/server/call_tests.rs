@@ -9,6 +9,7 @@ use tonic_types::StatusExt;
 
 use super::*;
 use crate::server::auth::{Access, AuthConfig};
+use crate::server::received::Budget;
 
 /// A service that answers each request with what `F` makes.
 #[derive(Clone)]
@@ -59,6 +60,7 @@ where
         access: Access::load(&AuthConfig::default()).unwrap(),
         max_message_bytes: 64,
         message_timeout: Duration::from_secs(30),
+        budget: Arc::new(Budget::new(64)),
     });
     let mut service = CallLayer::new(Arc::clone(lifecycle), intake).layer(Answering(answer));
     let mut request = Request::new(Body::empty());

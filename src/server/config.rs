@@ -8,6 +8,9 @@ use super::auth::AuthConfig;
 use super::listen::Listen;
 use super::tls::TlsConfig;
 
+/// Documents that a `ClassifyBatch` may be allowed to have.
+pub(crate) const MAX_BATCH_DOCUMENTS: usize = 65_536;
+
 /// What is expected of an address that other machines reach.
 const PLAINTEXT: &str = "an address of this machine alone, unless there is TLS or \
                          allow_plaintext says that the network is trusted";
@@ -26,6 +29,9 @@ pub struct ServerConfig {
     pub auth: AuthConfig,
     /// Bytes that one message from a client may have, after decompression.
     pub max_message_bytes: usize,
+    /// Bytes that all messages on their way in may hold together. A message that is all there
+    /// counts among the documents of its model.
+    pub max_received_bytes: usize,
     /// Bytes that the headers of one call may have.
     pub max_header_bytes: u32,
     /// Documents that one `ClassifyBatch` may have.
@@ -84,6 +90,7 @@ impl Default for ServerConfig {
             tls: TlsConfig::default(),
             auth: AuthConfig::default(),
             max_message_bytes: 4 * 1024 * 1024,
+            max_received_bytes: 256 * 1024 * 1024,
             max_header_bytes: 16 * 1024,
             max_batch_documents: 256,
             max_stream_in_flight: 64,
@@ -139,6 +146,10 @@ impl ServerConfig {
                 return Err(ConfigError { field, value: value.to_string(), expected });
             }
         }
+        if self.max_batch_documents > MAX_BATCH_DOCUMENTS {
+            let (field, value) = ("max_batch_documents", self.max_batch_documents.to_string());
+            return Err(ConfigError { field, value, expected: "at most 65536" });
+        }
         // The length of a gRPC message is a u32.
         if u32::try_from(self.max_message_bytes).is_err() {
             return Err(ConfigError {
@@ -146,6 +157,10 @@ impl ServerConfig {
                 value: self.max_message_bytes.to_string(),
                 expected: "under 4 GiB",
             });
+        }
+        if self.max_received_bytes < self.max_message_bytes {
+            let (field, value) = ("max_received_bytes", self.max_received_bytes.to_string());
+            return Err(ConfigError { field, value, expected: "at least max_message_bytes" });
         }
         let times = [
             ("handshake_timeout", self.handshake_timeout),

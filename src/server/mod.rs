@@ -16,12 +16,14 @@
 //! | `listen` | TCP addresses and Unix sockets |
 //! | `connections`, `connection` | which are accepted, when each closes, and who is there |
 //! | `tls`, `auth` | certificates, and bearer tokens; `watched` reads both again when they change |
-//! | `request`, `zstd` | what is done to a request before its service sees it |
+//! | `request`, `received`, `zstd` | what is done to a request before its service sees it |
+//! | `codec` | a bound on what a message takes in memory |
 
 mod auth;
 mod batch;
 mod call;
 mod call_log;
+mod codec;
 mod config;
 mod connection;
 mod connections;
@@ -31,6 +33,7 @@ mod lifecycle;
 mod listen;
 pub mod oip;
 pub mod proto;
+mod received;
 mod request;
 mod serve;
 mod service;

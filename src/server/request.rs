@@ -1,5 +1,5 @@
-//! What is done to a request before its service sees it: who calls, its deadline, a bound on how
-//! long its message may take, and decompression.
+//! What is done to a request before its service sees it: who calls, its deadline, bounds on how long
+//! its message may take and on the memory of all, and decompression.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -17,6 +17,7 @@ use tonic::body::Body;
 use super::auth::Access;
 use super::connection::Connection;
 use super::deadline::Deadline;
+use super::received::{Budget, Received};
 use super::status::CallError;
 use super::zstd;
 
@@ -30,19 +31,21 @@ pub(crate) struct Intake {
     pub(crate) access: Access,
     pub(crate) max_message_bytes: usize,
     pub(crate) message_timeout: Duration,
+    pub(crate) budget: Arc<Budget>,
 }
 
 /// Says that a call's answer has begun, after which its messages may take their time.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Answered(Arc<AtomicBool>);
 
-/// A request's body whose message has to arrive in time.
-struct TimedBody {
+/// A request's body whose message has to arrive in time and finds room.
+struct BoundedBody {
     inner: Body,
     limit: Duration,
     until: Instant,
     alarm: Option<Pin<Box<Sleep>>>,
     answered: Answered,
+    received: Received,
 }
 
 impl Intake {
@@ -62,8 +65,10 @@ impl Intake {
         request.extensions_mut().insert(Caller(name.unwrap_or_default()));
         request.extensions_mut().insert(deadline);
         let (limit, now) = (self.message_timeout, Instant::now());
+        let received = Received::new(Arc::clone(&self.budget));
         let request = request.map(|inner| {
-            Body::new(TimedBody { inner, limit, until: now + limit, alarm: None, answered })
+            let until = now + limit;
+            Body::new(BoundedBody { inner, limit, until, alarm: None, answered, received })
         });
         Ok((zstd::decompress(request, self.max_message_bytes), deadline))
     }
@@ -80,7 +85,7 @@ impl Answered {
     }
 }
 
-impl HttpBody for TimedBody {
+impl HttpBody for BoundedBody {
     type Data = Bytes;
     type Error = Status;
 
@@ -89,6 +94,12 @@ impl HttpBody for TimedBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         if let Poll::Ready(frame) = Pin::new(&mut self.inner).poll_frame(cx) {
+            if let Some(Ok(frame)) = &frame
+                && let Some(data) = frame.data_ref()
+                && let Err(error) = self.received.add(data)
+            {
+                return Poll::Ready(Some(Err(error.into())));
+            }
             return Poll::Ready(frame);
         }
         if self.answered.get() {

@@ -22,6 +22,7 @@ use super::listen::{Listen, Listener};
 use super::oip;
 use super::proto::DESCRIPTORS;
 use super::proto::classifier_server::{ClassifierServer, SERVICE_NAME};
+use super::received::Budget;
 use super::request::Intake;
 use super::service::Service;
 use super::tls::Tls;
@@ -110,6 +111,7 @@ pub async fn serve(
         access,
         max_message_bytes: config.max_message_bytes,
         message_timeout: config.message_timeout,
+        budget: Arc::new(Budget::new(config.max_received_bytes)),
     });
     let _refresh = AbortOnDrop(tokio::spawn(refresh(
         config.refresh_interval,

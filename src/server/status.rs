@@ -55,6 +55,13 @@ pub(crate) enum CallError {
     /// A message over the limit. How large it was is known where the transport says so.
     #[error("the message has {}; the limit is {limit} bytes", bytes(.actual))]
     MessageTooLarge { limit: usize, actual: Option<usize> },
+    /// More parts than any request needs.
+    #[error("the message has more than {limit} fields, the most allowed")]
+    TooManyFields { limit: usize },
+    /// The messages on their way in take as much memory as they may.
+    #[error("the messages on their way in hold {limit} bytes, the most allowed; retry in {} ms",
+        .retry_after.as_millis())]
+    Receiving { limit: usize, retry_after: Duration },
     /// Bytes that are not the message that the call takes.
     #[error("the message cannot be read: {0}")]
     MalformedMessage(String),
@@ -228,6 +235,13 @@ fn facts(error: &CallError) -> Facts {
                 None => facts,
             }
         }
+        CallError::TooManyFields { limit } => {
+            Facts::new(Code::InvalidArgument, "TOO_MANY_FIELDS").with("limit", limit)
+        }
+        CallError::Receiving { limit, retry_after } => Facts::new(Code::ResourceExhausted, "BUSY")
+            .with("unit", "bytes")
+            .with("limit", limit)
+            .retry(*retry_after),
         CallError::MalformedMessage(_) => Facts::new(Code::InvalidArgument, "MALFORMED_MESSAGE"),
         CallError::Unauthenticated { .. } => {
             Facts::new(Code::Unauthenticated, "UNAUTHENTICATED").at("authorization")

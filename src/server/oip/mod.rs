@@ -9,12 +9,10 @@
 //! | `values` | the elements of a tensor, typed and raw |
 //! | `parameters` | what Triton's clients add to a request and a tensor |
 //! | `metadata` | a model's tensors and properties |
-//! | `codec` | a bound on what a message takes in memory |
 //!
 //! What a call asks for runs through the same `Work` as that of the API's own
 //! service, so limits, lanes, deadlines and statuses are the same.
 
-mod codec;
 mod inputs;
 mod metadata;
 mod outputs;

@@ -1,7 +1,9 @@
 //! Messages of few fields: what a message may take in memory before anybody has looked at it.
 //!
-//! An empty tensor has two bytes on the wire and a hundred in memory, so a message within the limit
-//! on bytes could take fifty times as many. No request needs more than a few tensors.
+//! An empty document or tensor has two bytes on the wire and about a hundred in memory, so a message
+//! within the limit on bytes could take fifty times as many. No request needs that many.
+
+use std::any::TypeId;
 
 use prost::Message;
 use prost::bytes::Buf;
@@ -10,13 +12,29 @@ use tonic::Status;
 use tonic::codec::{BufferSettings, Codec, DecodeBuf, Decoder};
 use tonic_prost::ProstCodec;
 
-use super::invalid;
+use super::config::MAX_BATCH_DOCUMENTS;
+use super::oip::proto::ModelInferRequest;
+use super::proto::ClassifyBatchRequest;
+use super::status::CallError;
 
-/// Fields of a message, each entry of a repeated one counted, and those of its fields not.
-const MAX_FIELDS: usize = 1_024;
+/// Tensors, parameters and other fields of a request to infer.
+const MAX_INFER_FIELDS: usize = 1_024;
 
-/// The usual codec, which decodes no message of more than [`MAX_FIELDS`].
+/// The usual codec, which decodes no request of more fields than it can need.
 pub(crate) struct FewFields<T, U>(ProstCodec<T, U>);
+
+/// Fields of a `T`, at most: each entry of a repeated one counted, and those of its fields not.
+fn max_fields<T: 'static>() -> usize {
+    let of = TypeId::of::<T>();
+    if of == TypeId::of::<ClassifyBatchRequest>() {
+        MAX_BATCH_DOCUMENTS + 1
+    } else if of == TypeId::of::<ModelInferRequest>() {
+        MAX_INFER_FIELDS
+    } else {
+        // No other request has many small parts; a reply may, and is the server's own.
+        usize::MAX
+    }
+}
 
 /// Its decoder.
 pub(crate) struct FewFieldsDecoder<D>(D);
@@ -46,16 +64,19 @@ where
     }
 }
 
-impl<D: Decoder<Error = Status>> Decoder for FewFieldsDecoder<D> {
+impl<D> Decoder for FewFieldsDecoder<D>
+where
+    D: Decoder<Error = Status>,
+    D::Item: 'static,
+{
     type Item = D::Item;
     type Error = Status;
 
     fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<D::Item>, Status> {
         // A message lies in one piece, which is counted without being consumed.
-        if !has_few_fields(buffer.chunk()) {
-            let value = format!("over {MAX_FIELDS}");
-            let expected = format!("at most {MAX_FIELDS}, each tensor and parameter counted");
-            return Err(invalid("the number of fields", value, expected).into());
+        let limit = max_fields::<D::Item>();
+        if limit < usize::MAX && !has_few_fields(buffer.chunk(), limit) {
+            return Err(CallError::TooManyFields { limit }.into());
         }
         self.0.decode(buffer)
     }
@@ -65,10 +86,10 @@ impl<D: Decoder<Error = Status>> Decoder for FewFieldsDecoder<D> {
     }
 }
 
-/// Whether `message` has at most [`MAX_FIELDS`] as far as it can be read; what cannot be is for the
+/// Whether `message` has at most `limit` fields as far as it can be read; what cannot be is for the
 /// decoder to say.
-fn has_few_fields(mut message: &[u8]) -> bool {
-    for _ in 0..MAX_FIELDS {
+fn has_few_fields(mut message: &[u8], limit: usize) -> bool {
+    for _ in 0..limit {
         if !message.has_remaining() {
             return true;
         }
@@ -86,9 +107,10 @@ fn has_few_fields(mut message: &[u8]) -> bool {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::proto::ModelInferRequest;
-    use super::super::proto::model_infer_request::InferInputTensor;
     use super::*;
+    use crate::server::oip::proto::model_infer_request::InferInputTensor;
+
+    const MAX: usize = MAX_INFER_FIELDS;
 
     fn encoded(inputs: usize) -> Vec<u8> {
         let inputs = vec![InferInputTensor::default(); inputs];
@@ -97,24 +119,24 @@ mod tests {
 
     #[test]
     fn the_fields_of_a_message_are_counted() {
-        assert!(has_few_fields(&encoded(0)) && has_few_fields(&encoded(MAX_FIELDS)));
-        assert!(!has_few_fields(&encoded(MAX_FIELDS + 1)));
+        assert!(has_few_fields(&encoded(0), MAX) && has_few_fields(&encoded(MAX), MAX));
+        assert!(!has_few_fields(&encoded(MAX + 1), MAX));
     }
 
     #[test]
     fn elements_are_no_fields_of_the_message() {
         let raw_input_contents = vec![vec![0; 1_000_000]];
         let request = ModelInferRequest { raw_input_contents, ..ModelInferRequest::default() };
-        assert!(has_few_fields(&request.encode_to_vec()));
+        assert!(has_few_fields(&request.encode_to_vec(), MAX));
     }
 
     proptest! {
         /// Bytes that cannot be read to the end are left to the decoder, and no bytes panic.
         #[test]
         fn bytes_with_more_fields_than_allowed_are_never_decoded(bytes: Vec<u8>, inputs in 0_usize..2_000) {
-            let few = has_few_fields(&[encoded(inputs), bytes.clone()].concat());
-            prop_assert!(few || inputs + bytes.len() > MAX_FIELDS);
-            prop_assert!(!few || inputs <= MAX_FIELDS);
+            let few = has_few_fields(&[encoded(inputs), bytes.clone()].concat(), MAX);
+            prop_assert!(few || inputs + bytes.len() > MAX);
+            prop_assert!(!few || inputs <= MAX);
         }
     }
 }
