@@ -53,6 +53,7 @@ impl Reading {
         if text.ids.is_empty() {
             return Err(ClassifyError::Empty);
         }
+        check_length("document.text", "tokens", text.ids.len(), limits.max_text_tokens)?;
         let mut title = encode(config.profile.normalize(&document.title).text())?.ids;
         let title_cut = title.len() > config.max_title_tokens;
         title.truncate(config.max_title_tokens);

@@ -164,6 +164,8 @@ pub struct DocumentLimits {
     pub max_title_chars: usize,
     /// Unicode scalars in a text, at most.
     pub max_text_chars: usize,
+    /// Tokens in a text, at most.
+    pub max_text_tokens: usize,
     /// Windows that a document may take, at most.
     pub max_windows: usize,
     /// Sentences tried for evidence, at most.
@@ -182,6 +184,7 @@ impl Default for DocumentLimits {
         Self {
             max_title_chars: 2_000,
             max_text_chars: 400_000,
+            max_text_tokens: 262_144,
             max_windows: 256,
             max_evidence_sentences: 64,
             max_evidence_tokens: 65_536,
