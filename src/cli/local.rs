@@ -6,9 +6,12 @@ use std::sync::Arc;
 use anyhow::Context;
 
 use super::exit::Failure;
+use crate::bundle::Bundle;
 use crate::engine::EngineConfig;
 use crate::nn;
-use crate::pipeline::{Classifier, DocumentLimits, Models};
+use crate::pipeline::{
+    Cache, CacheConfig, Classifier, DocumentLimits, Models, ReloadConfig, Reloader, Source,
+};
 
 /// The shipped model, from the repository's root or beside the binary.
 const SHIPPED: &str = "models/tasnif-base";
@@ -36,6 +39,12 @@ impl std::str::FromStr for ModelArg {
     }
 }
 
+/// Models that may be replaced while they serve.
+pub(super) struct Reloadable {
+    pub(super) models: Models,
+    pub(super) reloader: Reloader,
+}
+
 /// Loads `models`, or the shipped one if there are none, on `threads` threads or
 /// as many as this process may use.
 pub(super) fn load(
@@ -43,6 +52,18 @@ pub(super) fn load(
     threads: Option<usize>,
     engine: EngineConfig,
 ) -> anyhow::Result<Models> {
+    let (cache, reload) = (CacheConfig::default(), ReloadConfig::default());
+    Ok(load_reloadable(models, threads, engine, cache, reload)?.models)
+}
+
+/// As [`load`], for a server: with one cache for all models, and what it takes to replace them.
+pub(super) fn load_reloadable(
+    models: &[ModelArg],
+    threads: Option<usize>,
+    engine: EngineConfig,
+    cache: CacheConfig,
+    reload: ReloadConfig,
+) -> anyhow::Result<Reloadable> {
     let threads = threads.unwrap_or_else(nn::default_threads);
     nn::configure_threads(threads).context("threads cannot be set up")?;
     let shipped;
@@ -52,9 +73,18 @@ pub(super) fn load(
     } else {
         models
     };
-    let load_one = |model: &ModelArg| {
+    let cache = Cache::new(cache);
+    let build = move |bundle: Bundle, name: &str| {
         let limits = DocumentLimits::default();
-        let loaded = Classifier::load(&model.path, model.name.as_deref(), engine, limits);
+        let classifier = Classifier::from_bundle(bundle, Some(name), engine, limits)?;
+        Ok(classifier.with_cache(cache.clone()))
+    };
+    let load_one = |model: &ModelArg| {
+        let bundle = Bundle::load(&model.path);
+        let loaded = bundle.map_err(Into::into).and_then(|bundle| {
+            let name = model.name.clone().unwrap_or_else(|| bundle.name.clone());
+            build(bundle, &name)
+        });
         let classifier = loaded.map_err(|source| Failure::Model {
             path: model.path.display().to_string(),
             source: Box::new(source),
@@ -76,7 +106,14 @@ pub(super) fn load(
         Ok(Arc::new(classifier))
     };
     let classifiers = models.iter().map(load_one).collect::<Result<Vec<_>, Failure>>()?;
-    Ok(Models::new(classifiers)?)
+    let source = |(model, loaded): (&ModelArg, &Arc<Classifier>)| Source {
+        model: loaded.info().name.clone(),
+        path: model.path.clone(),
+    };
+    let sources = models.iter().zip(&classifiers).map(source).collect();
+    let models = Models::new(classifiers)?;
+    let reloader = Reloader::new(models.clone(), sources, Box::new(build), reload)?;
+    Ok(Reloadable { models, reloader })
 }
 
 /// Where the shipped model is: under the working directory, or beside the binary.

@@ -8,13 +8,16 @@ use anyhow::Context;
 use clap::Args;
 
 use super::local::{self, ModelArg};
+use super::reload::{Hangup, reload};
 use crate::engine::EngineConfig;
+use crate::pipeline::{CacheConfig, ReloadConfig};
 use crate::server::{self, ServeReport, ServerConfig};
 
 /// Serve models over gRPC
 ///
 /// Ctrl-C or SIGTERM drains: no new calls, those accepted are answered. A second
-/// signal ends the process at once.
+/// signal ends the process at once. SIGHUP reads the model directories again, and
+/// replaces the models that have changed while the others go on.
 #[derive(Debug, Args)]
 pub(super) struct ServeArgs {
     /// Where to listen. There is no TLS and no authentication: keep it to trusted networks
@@ -33,6 +36,12 @@ pub(super) struct ServeArgs {
     /// Tokens waiting for a model, at most; calls over it are refused as RESOURCE_EXHAUSTED
     #[arg(long, value_name = "TOKENS", default_value_t = EngineConfig::default().max_queued_tokens)]
     max_queued_tokens: usize,
+    /// Bytes for answers to documents that come again, over all models. 0 keeps none
+    #[arg(long, value_name = "BYTES", default_value_t = CacheConfig::default().max_bytes)]
+    cache_bytes: u64,
+    /// Replace a model when its files change, without waiting for SIGHUP
+    #[arg(long)]
+    watch: bool,
     /// How long a shutdown may take
     #[arg(long, value_name = "SECONDS", default_value_t = ServerConfig::default().drain_timeout.as_secs(), value_parser = clap::value_parser!(u64).range(1..=3600))]
     drain_timeout: u64,
@@ -53,7 +62,22 @@ pub(super) fn run(args: &ServeArgs) -> anyhow::Result<ExitCode> {
     let report = runtime.block_on(async {
         // A signal during the load ends the server as soon as it is up.
         let shutdown = signal()?;
-        let models = local::load(&args.models, args.threads.map(usize::from), engine)?;
+        let hangup = Hangup::listen()?;
+        let threads = args.threads.map(usize::from);
+        let cache = CacheConfig { max_bytes: args.cache_bytes };
+        let local::Reloadable { models, reloader } = local::load_reloadable(
+            &args.models,
+            threads,
+            engine,
+            cache,
+            ReloadConfig::default(),
+        )?;
+        // Stops with the signal: what is loaded after it would serve nobody.
+        let reloads = tokio::spawn(reload(reloader, hangup, args.watch));
+        let shutdown = async move {
+            shutdown.await;
+            reloads.abort();
+        };
         let listener = server::bind(config.listen).await?;
         let address = listener.local_addr().context("the address cannot be read")?;
         tracing::info!(%address, "listening; try: tasnif classify --server http://{address} --text 'ارتفعت أسعار النفط'");

@@ -1,7 +1,6 @@
 //! `ClassifyBatch`: many documents in one call, each with an outcome of its own.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::convert;
@@ -45,7 +44,6 @@ pub(crate) async fn classify(
     in_flight: usize,
 ) -> Result<proto::ClassifyBatchResponse, CallError> {
     let started = tokio::time::Instant::now();
-    let work = Arc::new(work);
     let mut running = VecDeque::<RunningItem>::with_capacity(in_flight);
     let mut outcomes = Vec::with_capacity(documents.len());
     for document in documents {
@@ -54,7 +52,7 @@ pub(crate) async fn classify(
         {
             outcomes.push(oldest.finish().await);
         }
-        running.push_back(work.start(Ok(document)));
+        running.push_back(work.clone().start(Ok(document)));
     }
     for item in running {
         outcomes.push(item.finish().await);

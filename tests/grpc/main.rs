@@ -6,6 +6,7 @@
 mod support;
 
 mod batch;
+mod cache;
 mod classify;
 mod deadline;
 mod drain;
@@ -13,4 +14,6 @@ mod errors;
 mod harness;
 mod health;
 mod overload;
+mod reload;
+mod replaceable;
 mod stream;
