@@ -61,7 +61,12 @@ struct Server {
 
 impl Server {
     fn start(model: &str) -> Self {
+        Self::start_with(model, &[])
+    }
+
+    fn start_with(model: &str, args: &[&str]) -> Self {
         let mut command = tasnif(&["serve", "--listen", "127.0.0.1:0", "--model", model]);
+        command.args(args);
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let mut log = BufReader::new(child.stderr.take().unwrap());
         let mut address = None;
@@ -239,6 +244,50 @@ fn a_server_answers_and_ends_on_sigterm() {
     server.log.read_to_string(&mut rest).unwrap();
     assert_eq!(server.child.wait().unwrap().code(), Some(0), "{rest}");
     assert!(rest.contains("draining") && rest.contains("drained"), "{rest}");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_server_reloads_on_sighup_and_answers_the_same_text_from_its_cache() {
+    let (_dir, model) = bundle();
+    let mut server = Server::start_with(&model, &["--cache-bytes", "100000"]);
+    let address = server.address.clone();
+    let usage = || {
+        let answer = json(&run(&["classify", "--server", &address, "--text", TEXT], ""));
+        answer["classification"]["usage"]["cached"].as_bool()
+    };
+    assert_eq!((usage(), usage()), (Some(false), Some(true)));
+    let revision = || json(&run(&["models", "--server", &address], ""))[0]["revision"].clone();
+    assert_eq!(revision(), "tiny-1");
+
+    let manifest = Path::new(&model).join("tasnif.json");
+    let good = std::fs::read_to_string(&manifest).unwrap();
+    let rename_over = |text: &str| {
+        let fresh = Path::new(&model).join("fresh");
+        std::fs::write(&fresh, text).unwrap();
+        std::fs::rename(fresh, &manifest).unwrap();
+    };
+    rename_over("{}");
+    server.hang_up_until("model not replaced", "tasnif.json");
+    assert_eq!((revision(), usage()), ("tiny-1".into(), Some(true)));
+    rename_over(&good.replace("tiny-1", "tiny-2"));
+    server.hang_up_until("model replaced", "tiny-2");
+    assert_eq!((revision(), usage()), ("tiny-2".into(), Some(false)));
+    server.hang_up_until("model unchanged", "");
+}
+
+#[cfg(unix)]
+impl Server {
+    /// Sends SIGHUP and reads the log until a line has both parts.
+    fn hang_up_until(&mut self, one: &str, other: &str) {
+        let id = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-HUP", &id]).status().unwrap().success());
+        let mut line = String::new();
+        while !(line.contains(one) && line.contains(other)) {
+            line.clear();
+            assert!(self.log.read_line(&mut line).unwrap() > 0, "the log ended before {one:?}");
+        }
+    }
 }
 
 #[test]

@@ -27,6 +27,16 @@ pub enum BundleError {
         /// What to do about it; empty, or starts with a separator.
         hint: &'static str,
     },
+    /// A file was replaced or written to while the directory was read, so what was read may be of
+    /// two models.
+    #[error(
+        "{}: expected files that stay as they are while they are read; found that they changed",
+        .directory.display()
+    )]
+    Changed {
+        /// The model directory.
+        directory: PathBuf,
+    },
     /// A file cannot be read.
     #[error("{}: cannot be read: {source}", .file.display())]
     Read {

@@ -14,12 +14,14 @@ mod config;
 mod error;
 mod files;
 mod huggingface;
+mod identity;
 mod manifest;
 mod tokenizer;
 mod weights;
 
 pub use config::{Architecture, EncoderConfig};
 pub use error::BundleError;
+pub use identity::Stamp;
 pub use tokenizer::{Tokenizer, Tokens};
 pub use weights::Weights;
 
@@ -42,6 +44,11 @@ pub struct Bundle {
     pub revision: String,
     /// SHA-256 of the weights, in hexadecimal.
     pub digest: String,
+    /// SHA-256, in hexadecimal, of all that decides what the model answers: the digest and the
+    /// files beside the weights.
+    pub fingerprint: String,
+    /// The files as they were when they were read.
+    pub stamp: Stamp,
     /// Languages that it was trained for, as BCP 47 tags; empty if not known.
     pub languages: Vec<String>,
     /// Shape of the encoder.
@@ -134,6 +141,7 @@ impl Bundle {
     /// [`BundleError`], naming the file, the key, what was expected and what was found.
     pub fn load(path: &Path) -> Result<Self, BundleError> {
         let name = directory_name(path)?;
+        let stamp = Stamp::of(path);
         let config_file = ConfigFile::read(path)?;
         let config = config_file.encoder(path)?;
         let tokenizer = Tokenizer::load(path)?;
@@ -155,11 +163,18 @@ impl Bundle {
             let layer = task.head.output_layer(&task.name);
             weights.check(&format!("{layer}.weight"), &shape)?;
         }
+        weights.check_finite()?;
+        let fingerprint = identity::fingerprint(path, &digest)?;
+        if Stamp::of(path) != stamp {
+            return Err(BundleError::Changed { directory: path.to_owned() });
+        }
         Ok(Self {
             path: path.to_owned(),
             name,
             revision,
             digest,
+            fingerprint,
+            stamp,
             languages,
             config,
             text,

@@ -10,8 +10,8 @@ use super::BundleError;
 use super::files::{read, read_json_if_present};
 
 pub(super) const TOKENIZER_FILE: &str = "tokenizer.json";
-const VOCAB_FILE: &str = "vocab.txt";
-const CONFIG_FILE: &str = "tokenizer_config.json";
+pub(super) const VOCAB_FILE: &str = "vocab.txt";
+pub(super) const TOKENIZER_CONFIG_FILE: &str = "tokenizer_config.json";
 
 /// Tokens that steer a model. Text must not be able to write them.
 const CONTROL_TOKENS: [&str; 10] =
@@ -69,7 +69,7 @@ impl TokenizerConfig {
     /// # Errors
     /// If it is there and cannot be read.
     pub(super) fn read(directory: &Path) -> Result<Self, BundleError> {
-        Ok(read_json_if_present(&directory.join(CONFIG_FILE))?.unwrap_or_default())
+        Ok(read_json_if_present(&directory.join(TOKENIZER_CONFIG_FILE))?.unwrap_or_default())
     }
 
     /// The longest sequence that the tokenizer's author allows, unless it is the

@@ -196,10 +196,28 @@ impl Weights {
         for file in &self.files {
             hash.update(&file.bytes);
         }
-        hash.finalize().iter().fold(String::new(), |mut text, byte| {
-            let _ = write!(text, "{byte:02x}");
-            text
-        })
+        hexadecimal(&hash.finalize())
+    }
+
+    /// Checks that no value is NaN or infinite. One that is may spoil the answers of a few
+    /// documents only, so running the model does not find it.
+    ///
+    /// # Errors
+    /// [`BundleError::Tensor`], naming the first such tensor.
+    pub fn check_finite(&self) -> Result<(), BundleError> {
+        for (name, location) in &self.tensors {
+            let Some(file) = self.files.get(location.file) else { continue };
+            let bytes = file.bytes.get(location.bytes.clone()).unwrap_or_default();
+            if let Some(index) = first_not_finite(bytes, location.dtype) {
+                return Err(BundleError::Tensor {
+                    file: file.path.clone(),
+                    key: name.clone(),
+                    expected: "finite values".into(),
+                    found: format!("NaN or infinity at index {index}"),
+                });
+            }
+        }
+        Ok(())
     }
 
     fn find(&self, name: &str, shape: &[usize]) -> Result<(&Location, &WeightsFile), BundleError> {
@@ -224,6 +242,32 @@ impl Weights {
         }
         Ok((location, file))
     }
+}
+
+/// The index of the first value that is NaN or infinite: its exponent has all bits set. Types that
+/// [`Weights::to_f32`] does not read are not looked at.
+fn first_not_finite(bytes: &[u8], dtype: Dtype) -> Option<usize> {
+    let halves = |exponent: u16| {
+        let special = |value: &[u8; 2]| u16::from_le_bytes(*value) & exponent == exponent;
+        bytes.as_chunks::<2>().0.iter().position(special)
+    };
+    match dtype {
+        Dtype::F16 => halves(0x7c00),
+        Dtype::BF16 => halves(0x7f80),
+        Dtype::F32 => {
+            let special = |value: &[u8; 4]| !f32::from_le_bytes(*value).is_finite();
+            bytes.as_chunks::<4>().0.iter().position(special)
+        }
+        _ => None,
+    }
+}
+
+/// `bytes`, two lower-case digits each.
+pub(super) fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 fn map(path: &Path) -> std::io::Result<Mmap> {

@@ -11,8 +11,8 @@ use super::client::{self, ServerArgs};
 use super::exit::Failure;
 use super::local::{self, ModelArg};
 use super::render;
-use crate::engine::{Admission, EngineConfig};
-use crate::pipeline::{Document, DocumentLimits, LongText, Models, Options};
+use crate::engine::Admission;
+use crate::pipeline::{Document, LongText, Models, Options};
 use crate::server::{self, proto};
 
 /// Bytes read of a document, at most: more than the server takes.
@@ -90,8 +90,7 @@ pub(super) fn run(args: &ClassifyArgs) -> anyhow::Result<ExitCode> {
         }
         None => {
             let models: Vec<ModelArg> = args.model.iter().cloned().collect();
-            let models =
-                local::load(&models, None, EngineConfig::default(), DocumentLimits::default())?;
+            let models = local::load(&models)?;
             runtime.block_on(classify(&models, &document, &args.options(top_k)))?
         }
     };

@@ -7,9 +7,10 @@ use anyhow::Context;
 use serde::{Deserialize, Serialize};
 
 use super::exit::Failure;
-use crate::engine::EngineConfig;
+use super::settings::Settings;
+use crate::bundle::Bundle;
 use crate::nn;
-use crate::pipeline::{Classifier, DocumentLimits, Models};
+use crate::pipeline::{Cache, Classifier, Models, Reloader, Source};
 
 /// The shipped model, from the repository's root or beside the binary.
 const SHIPPED: &str = "models/tasnif-base";
@@ -53,25 +54,46 @@ impl std::str::FromStr for ModelArg {
     }
 }
 
-/// Loads `models`, or the shipped one if there are none, on `threads` threads or
-/// as many as this process may use.
-pub(super) fn load(
-    models: &[ModelArg],
-    threads: Option<usize>,
-    engine: EngineConfig,
-    limits: DocumentLimits,
-) -> anyhow::Result<Models> {
-    let threads = threads.unwrap_or_else(nn::default_threads);
+/// Models that may be replaced while they serve.
+pub(super) struct Reloadable {
+    pub(super) models: Models,
+    pub(super) reloader: Reloader,
+    /// Their cache, if there is one.
+    pub(super) cache: Option<Arc<Cache>>,
+}
+
+/// Loads `models`, or the shipped one if there are none.
+pub(super) fn load(models: &[ModelArg]) -> anyhow::Result<Models> {
+    let settings = Settings { models: models.to_vec(), ..Settings::default() };
+    Ok(load_reloadable(&settings)?.models)
+}
+
+/// Loads the models of a server: with one cache for all of them, and what it takes to replace them.
+pub(super) fn load_reloadable(settings: &Settings) -> anyhow::Result<Reloadable> {
+    let threads = settings.threads.map_or_else(nn::default_threads, usize::from);
     nn::configure_threads(threads).context("threads cannot be set up")?;
     let shipped;
-    let models = if models.is_empty() {
+    let models = if settings.models.is_empty() {
         shipped = [ModelArg { name: None, path: shipped_model()? }];
         shipped.as_slice()
     } else {
-        models
+        settings.models.as_slice()
+    };
+    let cache = Cache::new(settings.cache);
+    let (engine, limits) = (settings.engine, settings.documents);
+    let build = {
+        let cache = cache.clone();
+        move |bundle: Bundle, name: &str| {
+            let classifier = Classifier::from_bundle(bundle, Some(name), engine, limits)?;
+            Ok(classifier.with_cache(cache.clone()))
+        }
     };
     let load_one = |model: &ModelArg| {
-        let loaded = Classifier::load(&model.path, model.name.as_deref(), engine, limits);
+        let bundle = Bundle::load(&model.path);
+        let loaded = bundle.map_err(Into::into).and_then(|bundle| {
+            let name = model.name.clone().unwrap_or_else(|| bundle.name.clone());
+            build(bundle, &name)
+        });
         let classifier = loaded.map_err(|source| Failure::Model {
             path: model.path.display().to_string(),
             source: Box::new(source),
@@ -93,7 +115,14 @@ pub(super) fn load(
         Ok(Arc::new(classifier))
     };
     let classifiers = models.iter().map(load_one).collect::<Result<Vec<_>, Failure>>()?;
-    Ok(Models::new(classifiers)?)
+    let source = |(model, loaded): (&ModelArg, &Arc<Classifier>)| Source {
+        model: loaded.info().name.clone(),
+        path: model.path.clone(),
+    };
+    let sources = models.iter().zip(&classifiers).map(source).collect();
+    let models = Models::new(classifiers)?;
+    let reloader = Reloader::new(models.clone(), sources, Box::new(build), settings.reload)?;
+    Ok(Reloadable { models, reloader, cache })
 }
 
 /// Where the shipped model is: under the working directory, or beside the binary.

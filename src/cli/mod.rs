@@ -8,6 +8,7 @@ mod exit;
 mod local;
 mod models;
 mod prepare;
+mod reload;
 mod render;
 mod serve;
 mod settings;

@@ -9,8 +9,6 @@ use clap::Args;
 use super::client::{self, ServerArgs};
 use super::local::{self, ModelArg};
 use super::render;
-use crate::engine::EngineConfig;
-use crate::pipeline::DocumentLimits;
 use crate::server::{self, proto};
 
 /// Show models: tasks, labels, precision, device, digest
@@ -31,12 +29,7 @@ pub(super) fn run(args: &ModelsArgs) -> anyhow::Result<ExitCode> {
     let models = match &args.server.server {
         Some(url) => runtime.block_on(ask(&args.server, url))?,
         None => {
-            let models = local::load(
-                &args.models,
-                None,
-                EngineConfig::default(),
-                DocumentLimits::default(),
-            )?;
+            let models = local::load(&args.models)?;
             models.iter().map(|model| server::model(model.info())).collect()
         }
     };

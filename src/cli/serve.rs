@@ -9,8 +9,8 @@ use clap::Args;
 
 use super::exit::Failure;
 use super::local::{self, ModelArg};
+use super::reload::{Hangup, reload};
 use super::settings::{Layers, Settings};
-use crate::pipeline::Models;
 use crate::server::{self, Listen, ServeReport, ServerConfig};
 
 /// Serve models over gRPC
@@ -21,7 +21,8 @@ use crate::server::{self, Listen, ServeReport, ServerConfig};
 /// tasnif.example.toml lists them all.
 ///
 /// Ctrl-C or SIGTERM drains: no new calls, those accepted are answered. A second
-/// signal ends the process at once.
+/// signal ends the process at once. SIGHUP reads the model directories again, and
+/// replaces the models that have changed while the others go on.
 #[derive(Debug, Args)]
 pub(super) struct ServeArgs {
     /// A configuration file
@@ -65,6 +66,12 @@ pub(super) struct ServeArgs {
     /// Bearer tokens, one of which each call must show; read again when it changes
     #[arg(long, value_name = "FILE")]
     tokens_file: Option<String>,
+    /// Bytes for answers to documents that come again, over all models. 0 keeps none
+    #[arg(long, value_name = "BYTES")]
+    cache_bytes: Option<String>,
+    /// Replace a model when its files change, without waiting for SIGHUP
+    #[arg(long)]
+    watch: bool,
     /// Let other machines connect without TLS
     #[arg(long)]
     allow_plaintext: bool,
@@ -75,7 +82,8 @@ impl ServeArgs {
     fn pairs(&self) -> Vec<String> {
         let models: Vec<String> = self.models.iter().cloned().map(String::from).collect();
         let models = (!models.is_empty()).then(|| models.join(","));
-        let plaintext = self.allow_plaintext.then(|| "true".to_owned());
+        let switch = |on: bool| on.then(|| "true".to_owned());
+        let (plaintext, watch) = (switch(self.allow_plaintext), switch(self.watch));
         let flags = [
             ("models", &models),
             ("threads", &self.threads),
@@ -88,6 +96,8 @@ impl ServeArgs {
             ("server.tls.client_ca", &self.tls_client_ca),
             ("server.auth.tokens_file", &self.tokens_file),
             ("server.allow_plaintext", &plaintext),
+            ("cache.max_bytes", &self.cache_bytes),
+            ("reload.watch", &watch),
         ];
         let given = flags.into_iter().filter_map(|(key, value)| {
             let value = value.as_ref()?;
@@ -126,7 +136,14 @@ pub(super) fn run(args: &ServeArgs) -> anyhow::Result<ExitCode> {
     let report = runtime.block_on(async {
         // A signal during the load ends the server as soon as it is up.
         let shutdown = signal()?;
-        let models = load(&settings)?;
+        let hangup = Hangup::listen()?;
+        let local::Reloadable { models, reloader, .. } = local::load_reloadable(&settings)?;
+        // Stops with the signal: what is loaded after it would serve nobody.
+        let reloads = tokio::spawn(reload(reloader, hangup, settings.reload.watch));
+        let shutdown = async move {
+            shutdown.await;
+            reloads.abort();
+        };
         let listener = server::bind(&settings.server.listen).await?;
         announce(&settings.server, listener.address());
         anyhow::Ok(server::serve(models, listener, settings.server, shutdown).await?)
@@ -137,16 +154,11 @@ pub(super) fn run(args: &ServeArgs) -> anyhow::Result<ExitCode> {
 /// Loads what serving would, and prints the settings as a file of them would be.
 fn check(settings: Settings) -> anyhow::Result<ExitCode> {
     server::check_files(&settings.server).map_err(server::ServeError::File)?;
-    drop(load(&settings)?);
+    drop(local::load_reloadable(&settings)?);
     let effective = toml::to_string(&settings).context("the settings cannot be printed")?;
     let mut out = std::io::stdout().lock();
     out.write_all(effective.as_bytes()).context("the settings cannot be printed")?;
     Ok(ExitCode::SUCCESS)
-}
-
-fn load(settings: &Settings) -> anyhow::Result<Models> {
-    let Settings { models, threads, engine, documents, .. } = settings;
-    local::load(models, threads.map(usize::from), *engine, *documents)
 }
 
 fn announce(config: &ServerConfig, address: &Listen) {

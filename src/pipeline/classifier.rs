@@ -2,19 +2,20 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{Semaphore, SemaphorePermit, watch};
 use tokio::time::Instant;
 
+use super::cache::{Answer, Cache, Key, ModelCache};
 use super::decision::{self, TaskLogits};
 use super::evidence;
-use super::reader::{Reading, Windows};
+use super::reader::{self, Reading, Windows};
 use super::types::{
     Classification, ClassifyError, Document, DocumentLimits, LongText, Options, TaskResult,
     TextToken, Timing, Tokenization, Usage,
 };
-use crate::bundle::{Bundle, BundleError, Task, TextConfig, Tokenizer};
+use crate::bundle::{Bundle, BundleError, Stamp, Task, TextConfig, Tokenizer};
 use crate::engine::{
     Admission, DrainReport, Engine, EngineConfig, EngineError, EngineStats, Job, JobTiming, Lane,
     Output, StartError,
@@ -51,6 +52,10 @@ pub struct ModelInfo {
     pub revision: String,
     /// SHA-256 of the weights, in hexadecimal.
     pub digest: String,
+    /// SHA-256, in hexadecimal, of all in the bundle that decides what the model answers.
+    pub fingerprint: String,
+    /// When it was loaded.
+    pub loaded_at: SystemTime,
     /// `bert`, `roberta` or `xlm-roberta`.
     pub architecture: String,
     /// Effective precision: `f32`.
@@ -71,7 +76,12 @@ pub struct Classifier {
     reader: Arc<Reader>,
     /// Kilobytes of documents that may still be taken in hand.
     room: Semaphore,
+    cache: Option<ModelCache>,
+    /// The bundle's files as they were when they were read.
+    stamp: Stamp,
     engine: Engine,
+    /// Carries nothing: its end is the model's, so it is the last to go.
+    alive: watch::Sender<()>,
 }
 
 /// What is needed to cut documents into windows.
@@ -95,7 +105,19 @@ impl Classifier {
         engine: EngineConfig,
         limits: DocumentLimits,
     ) -> Result<Self, LoadError> {
-        let bundle = Bundle::load(path)?;
+        Self::from_bundle(Bundle::load(path)?, name, engine, limits)
+    }
+
+    /// As [`load`](Self::load), with the directory read already.
+    ///
+    /// # Errors
+    /// [`LoadError`].
+    pub fn from_bundle(
+        bundle: Bundle,
+        name: Option<&str>,
+        engine: EngineConfig,
+        limits: DocumentLimits,
+    ) -> Result<Self, LoadError> {
         let encoder = nn::load(&bundle)?;
         Self::new(bundle, name, Arc::new(encoder), engine, limits)
     }
@@ -116,6 +138,8 @@ impl Classifier {
             name: name.map_or(bundle.name, str::to_owned),
             revision: bundle.revision,
             digest: bundle.digest,
+            fingerprint: bundle.fingerprint,
+            loaded_at: SystemTime::now(),
             architecture: bundle.config.architecture.to_string(),
             precision: "f32".to_owned(),
             device: "cpu".to_owned(),
@@ -130,7 +154,19 @@ impl Classifier {
             cores: Arc::new(Semaphore::new(nn::default_threads())),
         };
         let room = Semaphore::new(kilobytes(limits.max_open_bytes) as usize);
-        Ok(Self { info, reader: Arc::new(reader), room, engine: Engine::start(encoder, engine)? })
+        let engine = Engine::start(encoder, engine)?;
+        let (reader, stamp, alive) = (Arc::new(reader), bundle.stamp, watch::Sender::new(()));
+        Ok(Self { info, reader, room, cache: None, stamp, engine, alive })
+    }
+
+    /// The same model, which keeps its answers in `cache`, if there is one. Other models may keep
+    /// theirs in it too.
+    pub fn with_cache(mut self, cache: Option<Arc<Cache>>) -> Self {
+        let ModelInfo { fingerprint, precision, device, .. } = &self.info;
+        let max_windows = self.limits().max_windows;
+        let identity = format!("{fingerprint} {precision} {device} {max_windows}");
+        self.cache = cache.map(|cache| ModelCache::new(cache, identity));
+        self
     }
 
     /// What the model is.
@@ -159,21 +195,30 @@ impl Classifier {
         if deadline.is_some_and(|deadline| deadline <= started) {
             return Err(EngineError::DeadlineExceeded.into());
         }
-        let _held = self.take_in_hand(document, admission, deadline).await?;
-        let windows = self.read(document.clone(), options.long_text).await?;
-        let tokenize = started.elapsed();
-
-        let usage = Usage {
-            tokens: windows.tokens(),
-            windows: windows.sequences.len(),
-            truncated: windows.truncated,
+        let key = self.key(document, options)?;
+        let known = key.and_then(|(cache, key)| cache.get(key));
+        // What is known takes no room, unless it is to be explained.
+        let _held = if known.is_some() && options.evidence == 0 {
+            None
+        } else {
+            Some(self.take_in_hand(document, admission, deadline).await?)
         };
-        let (logits, timing) = self.run(vec![windows], options.lane, admission, deadline).await?;
-        let logits = logits.first().map(Vec::as_slice).unwrap_or_default();
+        let mut timing = None;
+        let answer = match (known, key) {
+            (Some(answer), _) => answer,
+            (None, None) => {
+                self.answer(document, options, admission, deadline, &mut timing).await?.into()
+            }
+            (None, Some((cache, key))) => {
+                let run = self.answer(document, options, admission, deadline, &mut timing);
+                within(deadline, cache.join(key, options.lane, run)).await??
+            }
+        };
+        let usage = Usage { cached: timing.is_none(), ..answer.usage };
 
         let chosen = tasks
             .iter()
-            .filter_map(|&index| Some((self.info.tasks.get(index)?, logits.get(index)?)));
+            .filter_map(|&index| Some((self.info.tasks.get(index)?, answer.logits.get(index)?)));
         let mut results: Vec<TaskResult> =
             chosen.map(|(task, logits)| decision::decide(task, logits, options)).collect();
         if options.evidence > 0 {
@@ -186,14 +231,37 @@ impl Classifier {
             model: self.info.name.clone(),
             tasks: results,
             usage,
-            timing: Timing {
-                tokenize,
-                queue: timing.queue,
-                inference: timing.inference,
-                total: started.elapsed(),
-                batch_tokens: timing.batch_tokens,
-            },
+            timing: Timing { total: started.elapsed(), ..timing.unwrap_or_default() },
         })
+    }
+
+    /// Runs `document`; `timing` tells where the time went.
+    async fn answer(
+        &self,
+        document: &Document,
+        options: &Options,
+        admission: Admission,
+        deadline: Option<Instant>,
+        timing: &mut Option<Timing>,
+    ) -> Result<Answer, ClassifyError> {
+        let started = Instant::now();
+        let windows = self.read(document.clone(), options.long_text).await?;
+        let tokenize = started.elapsed();
+        let usage = Usage {
+            tokens: windows.tokens(),
+            windows: windows.sequences.len(),
+            truncated: windows.truncated,
+            cached: false,
+        };
+        let (logits, job) = self.run(vec![windows], options.lane, admission, deadline).await?;
+        *timing = Some(Timing {
+            tokenize,
+            queue: job.queue,
+            inference: job.inference,
+            total: started.elapsed(),
+            batch_tokens: job.batch_tokens,
+        });
+        Ok(Answer { logits: logits.into_iter().next().unwrap_or_default(), usage })
     }
 
     /// The tokens of `document`'s text and the windows it takes, without inference.
@@ -249,6 +317,19 @@ impl Classifier {
         self.select(options).map(drop)
     }
 
+    /// The cache and what `document` is called in it.
+    fn key(
+        &self,
+        document: &Document,
+        options: &Options,
+    ) -> Result<Option<(&Cache, Key)>, ClassifyError> {
+        let Some(cache) = &self.cache else { return Ok(None) };
+        // An answer that is there does not excuse the document's own faults, such as a long id,
+        // and what is too long is not worth hashing.
+        reader::check(document, self.limits())?;
+        Ok(Some(cache.place(document, options.long_text)))
+    }
+
     /// Room for `document`, until the permit is dropped.
     async fn take_in_hand(
         &self,
@@ -264,13 +345,11 @@ impl Classifier {
         }
         let size = kilobytes(bytes);
         let busy = ClassifyError::Busy { limit, retry_after: BUSY_RETRY_AFTER };
-        match (admission, deadline) {
-            (Admission::Reject, _) => self.room.try_acquire_many(size).map_err(|_| busy),
+        match admission {
+            Admission::Reject => self.room.try_acquire_many(size).map_err(|_| busy),
             // The semaphore is never closed.
-            (Admission::Wait, None) => self.room.acquire_many(size).await.map_err(|_| busy),
-            (Admission::Wait, Some(deadline)) => {
-                let permit = tokio::time::timeout_at(deadline, self.room.acquire_many(size)).await;
-                permit.map_err(|_| EngineError::DeadlineExceeded)?.map_err(|_| busy)
+            Admission::Wait => {
+                within(deadline, self.room.acquire_many(size)).await?.map_err(|_| busy)
             }
         }
     }
@@ -361,6 +440,17 @@ impl Classifier {
         &self.info.tasks
     }
 
+    /// Waits until nobody holds the model any more.
+    pub(super) fn gone(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut alive = self.alive.subscribe();
+        async move { while alive.changed().await.is_ok() {} }
+    }
+
+    /// The bundle's files as they were when they were read.
+    pub(super) fn stamp(&self) -> &Stamp {
+        &self.stamp
+    }
+
     /// The bounds on one document.
     pub(super) fn limits(&self) -> &DocumentLimits {
         &self.reader.limits
@@ -381,6 +471,19 @@ impl Classifier {
         };
         let done = tokio::task::spawn_blocking(work).await;
         done.unwrap_or_else(|error| Err(ClassifyError::Tokenizer(error.to_string())))
+    }
+}
+
+/// What `future` gives before `deadline`.
+async fn within<T>(
+    deadline: Option<Instant>,
+    future: impl Future<Output = T>,
+) -> Result<T, EngineError> {
+    match deadline {
+        None => Ok(future.await),
+        Some(deadline) => tokio::time::timeout_at(deadline, future)
+            .await
+            .map_err(|_| EngineError::DeadlineExceeded),
     }
 }
 

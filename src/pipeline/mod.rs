@@ -3,15 +3,23 @@
 //!
 //! The server, the command line and tests all classify through [`Classifier`].
 
+mod cache;
 mod classifier;
 mod decision;
 mod evidence;
 mod models;
 mod reader;
+mod reload;
 mod types;
+mod watch;
 
+pub use cache::{Cache, CacheConfig, CacheStats};
 pub use classifier::{Classifier, LoadError, ModelInfo};
 pub use models::{Models, ModelsError};
+pub use reload::{
+    Build, ReloadConfig, ReloadConfigError, ReloadError, ReloadOutcome, ReloadReport, ReloadStats,
+    Reloader, Source,
+};
 pub use types::{
     Classification, ClassifyError, Document, DocumentLimits, Evidence, LabelScore, LongText,
     Options, TaskResult, TextToken, Timing, Tokenization, Usage,

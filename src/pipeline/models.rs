@@ -2,12 +2,22 @@
 
 use std::sync::Arc;
 
+use parking_lot::RwLock;
+
 use super::classifier::Classifier;
 
-/// The served models, by name; the first is the default.
+/// The served models, by name; the first is the default. Clones share them.
+///
+/// The names stay; the model behind one may be replaced at any time. Whoever has asked for it
+/// keeps the one that it got, which lives until the last of them lets go.
 #[derive(Clone)]
 pub struct Models {
-    classifiers: Vec<Arc<Classifier>>,
+    served: Arc<[Served]>,
+}
+
+struct Served {
+    name: String,
+    current: RwLock<Arc<Classifier>>,
 }
 
 /// Why models cannot be served together.
@@ -37,19 +47,40 @@ impl Models {
         if let Some((name, _)) = pairs.find(|(a, b)| a == b) {
             return Err(ModelsError::SameName((*name).to_owned()));
         }
-        Ok(Self { classifiers })
+        let served = classifiers.into_iter().map(|classifier| Served {
+            name: classifier.info().name.clone(),
+            current: RwLock::new(classifier),
+        });
+        Ok(Self { served: served.collect() })
     }
 
-    /// The model of this name; the empty name is the default's.
-    pub fn get(&self, name: &str) -> Option<&Arc<Classifier>> {
+    /// The model that now has this name; the empty name is the default's.
+    pub fn get(&self, name: &str) -> Option<Arc<Classifier>> {
+        self.find(name).map(Served::get)
+    }
+
+    /// All of them as they are now, the default first.
+    pub fn iter(&self) -> impl Iterator<Item = Arc<Classifier>> + '_ {
+        self.served.iter().map(Served::get)
+    }
+
+    /// Gives the name of `classifier` to it from now on, and returns the model that had it, if
+    /// the name is one of those served.
+    pub(super) fn replace(&self, classifier: Arc<Classifier>) -> Option<Arc<Classifier>> {
+        let served = self.find(&classifier.info().name)?;
+        Some(std::mem::replace(&mut *served.current.write(), classifier))
+    }
+
+    fn find(&self, name: &str) -> Option<&Served> {
         if name.is_empty() {
-            return self.classifiers.first();
+            return self.served.first();
         }
-        self.iter().find(|classifier| classifier.info().name == name)
+        self.served.iter().find(|served| served.name == name)
     }
+}
 
-    /// All of them, the default first.
-    pub fn iter(&self) -> impl Iterator<Item = &Arc<Classifier>> + '_ {
-        self.classifiers.iter()
+impl Served {
+    fn get(&self) -> Arc<Classifier> {
+        Arc::clone(&self.current.read())
     }
 }

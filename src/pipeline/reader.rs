@@ -41,12 +41,7 @@ impl Reading {
         tokenizer: &Tokenizer,
         limits: &DocumentLimits,
     ) -> Result<Self, ClassifyError> {
-        check_length("document.id", "bytes", document.id.len(), limits.max_id_bytes)?;
-        let chars = |text: &str| text.chars().count();
-        let unit = "characters";
-        check_length("document.title", unit, chars(&document.title), limits.max_title_chars)?;
-        check_length("document.text", unit, chars(&document.text), limits.max_text_chars)?;
-
+        check(document, limits)?;
         let encode = |text: &str| tokenizer.encode(text).map_err(ClassifyError::Tokenizer);
         let normalized = config.profile.normalize(&document.text);
         let text = encode(normalized.text())?;
@@ -108,6 +103,15 @@ impl Reading {
         };
         self.text.ids.iter().copied().zip(self.text.offsets.iter().map(range))
     }
+}
+
+/// Checks the lengths of `document`'s fields.
+pub(super) fn check(document: &Document, limits: &DocumentLimits) -> Result<(), ClassifyError> {
+    check_length("document.id", "bytes", document.id.len(), limits.max_id_bytes)?;
+    let chars = |text: &str| text.chars().count();
+    let unit = "characters";
+    check_length("document.title", unit, chars(&document.title), limits.max_title_chars)?;
+    check_length("document.text", unit, chars(&document.text), limits.max_text_chars)
 }
 
 fn check_length(

@@ -117,9 +117,11 @@ pub struct Usage {
     pub windows: usize,
     /// Whether a part of the document was not read.
     pub truncated: bool,
+    /// Whether an identical document was read in its place, before or at the same time.
+    pub cached: bool,
 }
 
-/// Where the time of a document went.
+/// Where the time of a document went. Of one that was not read itself, only `total` is not zero.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Timing {
     /// Normalising, tokenising and cutting windows.

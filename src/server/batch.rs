@@ -1,7 +1,6 @@
 //! `ClassifyBatch`: many documents in one call, each with an outcome of its own.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::time::Duration;
 use std::vec;
 
@@ -20,7 +19,7 @@ pub(crate) type Outcome = (String, Result<Classification, CallError>);
 
 /// The documents of a call, of which a bounded number runs side by side. Dropping it cancels them.
 pub(crate) struct InOrder {
-    work: Arc<Work>,
+    work: Work,
     waiting: vec::IntoIter<Document>,
     running: VecDeque<RunningItem>,
     in_flight: usize,
@@ -30,7 +29,7 @@ impl InOrder {
     /// `documents`, to be run at most `in_flight` at a time.
     pub(crate) fn new(work: Work, documents: Vec<Document>, in_flight: usize) -> Self {
         let running = VecDeque::with_capacity(in_flight.min(documents.len()));
-        Self { work: Arc::new(work), waiting: documents.into_iter(), running, in_flight }
+        Self { work, waiting: documents.into_iter(), running, in_flight }
     }
 
     /// Waits for the next outcome, in the documents' order.
@@ -38,7 +37,7 @@ impl InOrder {
         while self.running.len() < self.in_flight
             && let Some(document) = self.waiting.next()
         {
-            self.running.push_back(self.work.start(Ok(document)));
+            self.running.push_back(self.work.clone().start(Ok(document)));
         }
         let oldest = self.running.pop_front()?;
         Some(oldest.finish().await)

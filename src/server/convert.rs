@@ -2,7 +2,7 @@
 //!
 //! What comes in is checked here as far as it can be without a model; the pipeline checks the rest.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use super::proto;
 use super::status::CallError;
@@ -89,7 +89,7 @@ pub(crate) fn classification(from: Classification) -> proto::Classification {
         tokens: to_u32(from.usage.tokens),
         windows: to_u32(from.usage.windows),
         truncated: from.usage.truncated,
-        cached: false,
+        cached: from.usage.cached,
     };
     proto::Classification {
         id: from.id,
@@ -163,6 +163,7 @@ pub(crate) fn model(from: &ModelInfo) -> proto::Model {
         device: from.device.clone(),
         max_window_tokens: to_u32(from.max_window_tokens),
         tasks: from.tasks.iter().map(task).collect(),
+        loaded_at_ms: unix_ms(from.loaded_at),
     }
 }
 
@@ -203,6 +204,12 @@ fn to_usize(value: u32) -> usize {
 /// Counts stay far below the limit of a u32; should one not, the largest is the closest.
 fn to_u32(value: usize) -> u32 {
     u32::try_from(value).unwrap_or(u32::MAX)
+}
+
+/// A clock set before 1970 gives 0.
+fn unix_ms(time: SystemTime) -> u64 {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn micros(duration: Duration) -> u64 {

@@ -230,7 +230,6 @@ impl Running {
         let timeout = self.drain_timeout - time_to_refuse(self.drain_timeout);
         let mut drains = JoinSet::new();
         for (index, classifier) in self.models.iter().enumerate() {
-            let classifier = Arc::clone(classifier);
             drains.spawn(async move {
                 let report = classifier.drain(timeout).await;
                 (index, (classifier.info().name.clone(), report))

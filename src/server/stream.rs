@@ -27,7 +27,7 @@ use super::deadline::Deadline;
 use super::lifecycle::{OpenCall, shutting_down};
 use super::proto::{ClassifyStreamRequest, ClassifyStreamResponse};
 use super::status::{CallError, precise};
-use super::work::{RunningItem, Work};
+use super::work::{LastingWork, RunningItem};
 use crate::engine::Lane;
 use crate::pipeline::Models;
 
@@ -126,9 +126,9 @@ where
         };
         let work = match &work {
             Some(work) => work,
-            None => &*work.insert(first(context, request.options)?),
+            None => work.insert(first(context, request.options)?),
         };
-        place.send(Ok(work.start(convert::document(request.document))));
+        place.send(Ok(work.start(convert::document(request.document))?));
     }
 }
 
@@ -151,8 +151,7 @@ async fn ending(context: &StreamContext) -> CallError {
 fn first(
     context: &StreamContext,
     options: Option<super::proto::Options>,
-) -> Result<Arc<Work>, Status> {
+) -> Result<LastingWork, Status> {
     let asked = convert::options(options)?;
-    let work = Work::resolve(&context.models, asked, Lane::Bulk, context.deadline)?;
-    Ok(Arc::new(work.waiting()))
+    Ok(LastingWork::resolve(&context.models, asked, Lane::Bulk, context.deadline)?)
 }

@@ -17,8 +17,17 @@ use crate::pipeline::{Classification, Classifier, Document, Models, Options};
 #[derive(Clone)]
 pub(crate) struct Work {
     classifier: Arc<Classifier>,
-    options: Options,
+    options: Arc<Options>,
     admission: Admission,
+    deadline: Option<Instant>,
+}
+
+/// Work that goes on for as long as its caller likes. It holds no model: each document runs on the
+/// one that is served when it starts, so that one that was replaced is soon free.
+pub(crate) struct LastingWork {
+    models: Arc<Models>,
+    model: String,
+    options: Arc<Options>,
     deadline: Option<Instant>,
 }
 
@@ -32,11 +41,11 @@ pub(crate) struct RunningItem {
 ///
 /// # Errors
 /// There is no such model.
-pub(crate) fn find_model<'a>(
-    models: &'a Models,
+pub(crate) fn find_model(
+    models: &Models,
     name: &str,
     field: &'static str,
-) -> Result<&'a Arc<Classifier>, CallError> {
+) -> Result<Arc<Classifier>, CallError> {
     models.get(name).ok_or_else(|| CallError::UnknownModel {
         field,
         model: name.to_owned(),
@@ -56,20 +65,27 @@ impl Work {
         lane: Lane,
         deadline: Option<Instant>,
     ) -> Result<Self, CallError> {
-        let classifier = find_model(models, &asked.model, "options.model")?;
+        Self::on(find_model(models, &asked.model, "options.model")?, asked, lane, deadline)
+    }
+
+    /// As [`resolve`](Self::resolve), on a model that is found already.
+    ///
+    /// # Errors
+    /// The model cannot follow the options.
+    pub(crate) fn on(
+        classifier: Arc<Classifier>,
+        asked: CallOptions,
+        lane: Lane,
+        deadline: Option<Instant>,
+    ) -> Result<Self, CallError> {
         classifier.check(&asked.options)?;
         let lane = asked.lane.unwrap_or(lane);
         let admission = match lane {
             Lane::Interactive => Admission::Reject,
             Lane::Bulk => Admission::Wait,
         };
-        let options = Options { lane, ..asked.options };
-        Ok(Self { classifier: Arc::clone(classifier), options, admission, deadline })
-    }
-
-    /// The same work, of which every document waits for room in the queue.
-    pub(crate) fn waiting(self) -> Self {
-        Self { admission: Admission::Wait, ..self }
+        let options = Arc::new(Options { lane, ..asked.options });
+        Ok(Self { classifier, options, admission, deadline })
     }
 
     /// Classifies one document.
@@ -83,15 +99,48 @@ impl Work {
 
     /// Starts on a document, in a task of its own: what waits for a slow reader must not hold a
     /// place in the engine's queue, and what panics must not take its neighbours along.
-    pub(crate) fn start(self: &Arc<Self>, document: Result<Document, CallError>) -> RunningItem {
+    pub(crate) fn start(self, document: Result<Document, CallError>) -> RunningItem {
         let id = document.as_ref().map(|document| document.id.clone()).unwrap_or_default();
-        let work = Arc::clone(self);
         let classify = async move {
             let document = document?;
-            let classify = contained(work.classify(&document));
-            Deadline::from(work.deadline).limit(classify).await??
+            let classify = contained(self.classify(&document));
+            Deadline::from(self.deadline).limit(classify).await??
         };
         RunningItem { id, task: tokio::spawn(classify) }
+    }
+}
+
+impl LastingWork {
+    /// As [`Work::resolve`], except that every document waits for room in the queue.
+    ///
+    /// # Errors
+    /// Those of [`Work::resolve`], by the model that is served now.
+    pub(crate) fn resolve(
+        models: &Arc<Models>,
+        asked: CallOptions,
+        lane: Lane,
+        deadline: Option<Instant>,
+    ) -> Result<Self, CallError> {
+        let model = asked.model.clone();
+        let Work { options, .. } = Work::resolve(models, asked, lane, deadline)?;
+        Ok(Self { models: Arc::clone(models), model, options, deadline })
+    }
+
+    /// As [`Work::start`], on the model that is served now.
+    ///
+    /// # Errors
+    /// There is no such model any more.
+    pub(crate) fn start(
+        &self,
+        document: Result<Document, CallError>,
+    ) -> Result<RunningItem, CallError> {
+        let work = Work {
+            classifier: find_model(&self.models, &self.model, "options.model")?,
+            options: Arc::clone(&self.options),
+            admission: Admission::Wait,
+            deadline: self.deadline,
+        };
+        Ok(work.start(document))
     }
 }
 

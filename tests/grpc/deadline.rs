@@ -13,14 +13,14 @@ use tonic::{Code, Request};
 
 use crate::harness::{TestServer, assert_status, document, plain};
 
-type Timerless = ClassifierClient<Client<HttpConnector, Body>>;
+pub(crate) type Timerless = ClassifierClient<Client<HttpConnector, Body>>;
 
-fn client(server: &TestServer) -> Timerless {
+pub(crate) fn client(server: &TestServer) -> Timerless {
     let http = Client::builder(TokioExecutor::new()).http2_only(true).build_http();
     ClassifierClient::with_origin(http, format!("http://{}", server.address).parse().unwrap())
 }
 
-fn within<T>(timeout: &'static str, message: T) -> Request<T> {
+pub(crate) fn within<T>(timeout: &'static str, message: T) -> Request<T> {
     let mut request = Request::new(message);
     request.metadata_mut().insert("grpc-timeout", timeout.parse().unwrap());
     request

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tasnif::bundle::Bundle;
 use tasnif::engine::{EngineConfig, EngineStats};
 use tasnif::nn::{self, EncodeError, Encoder, PackedTokens, Rows};
-use tasnif::pipeline::{Classifier, DocumentLimits, Models};
+use tasnif::pipeline::{Classifier, DocumentLimits, LoadError, Models};
 use tasnif::server::proto::classifier_client::ClassifierClient;
 use tasnif::server::proto::{self, item_result::Outcome};
 use tasnif::server::{Listen, ServeError, ServeReport, ServerConfig, bind, serve};
@@ -38,7 +38,7 @@ pub(crate) const SENTENCES: [&str; 4] = [
 pub(crate) struct TestServer {
     pub(crate) address: SocketAddr,
     pub(crate) gate: Arc<Gate>,
-    models: Models,
+    pub(crate) models: Models,
     stop: oneshot::Sender<()>,
     serving: JoinHandle<Result<ServeReport, ServeError>>,
     _bundle: TempDir,
@@ -90,6 +90,16 @@ impl TestServer {
             classifier(&bundle, "other", engine, &gate),
         ])
         .unwrap();
+        Self::serving(models, config, gate, bundle).await
+    }
+
+    /// A server of `models`, whose files are in `bundle`, that has begun to warm up.
+    pub(crate) async fn serving(
+        models: Models,
+        config: ServerConfig,
+        gate: Arc<Gate>,
+        bundle: TempDir,
+    ) -> Self {
         // A port that is free.
         let free = Listen::Tcp(SocketAddr::from(([127, 0, 0, 1], 0)));
         let listen = if config.listen == Listen::default() { free } else { config.listen };
@@ -166,9 +176,19 @@ fn classifier(
     let path = bundle.path().join(name);
     tiny_bundle(&path);
     let bundle = Bundle::load(&path).unwrap();
-    let encoder = Box::new(nn::load(&bundle).unwrap());
+    Arc::new(gated(bundle, name, engine, gate).unwrap())
+}
+
+/// The model of `bundle` behind `gate`.
+pub(crate) fn gated(
+    bundle: Bundle,
+    name: &str,
+    engine: EngineConfig,
+    gate: &Arc<Gate>,
+) -> Result<Classifier, LoadError> {
+    let encoder = Box::new(nn::load(&bundle)?);
     let gated = Arc::new(Gated { encoder, gate: Arc::clone(gate) });
-    Arc::new(Classifier::new(bundle, Some(name), gated, engine, DocumentLimits::default()).unwrap())
+    Classifier::new(bundle, Some(name), gated, engine, DocumentLimits::default())
 }
 
 impl Gate {

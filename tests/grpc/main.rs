@@ -7,6 +7,7 @@ mod support;
 
 mod auth;
 mod batch;
+mod cache;
 mod certs;
 mod classify;
 mod compression;
@@ -19,5 +20,7 @@ mod health;
 mod oip;
 mod oip_errors;
 mod overload;
+mod reload;
+mod replaceable;
 mod stream;
 mod tls;

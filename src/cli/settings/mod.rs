@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 pub(super) use self::layers::Layers;
 use super::local::ModelArg;
 use crate::engine::EngineConfig;
-use crate::pipeline::DocumentLimits;
+use crate::pipeline::{CacheConfig, DocumentLimits, ReloadConfig};
 use crate::server::ServerConfig;
 
 /// Everything that can be set, as the file lays it out.
@@ -30,4 +30,8 @@ pub(super) struct Settings {
     pub(super) engine: EngineConfig,
     /// Bounds on one document.
     pub(super) documents: DocumentLimits,
+    /// Answers to documents that come again.
+    pub(super) cache: CacheConfig,
+    /// How models are replaced while they serve.
+    pub(super) reload: ReloadConfig,
 }

@@ -58,12 +58,12 @@ pub(crate) fn server(
 }
 
 /// The model of this name and version. `fields` is where the caller has put them.
-fn find<'a>(
-    models: &'a Models,
+fn find(
+    models: &Models,
     name: &str,
     version: &str,
     fields: [&'static str; 2],
-) -> Result<&'a Arc<Classifier>, CallError> {
+) -> Result<Arc<Classifier>, CallError> {
     let [name_field, version_field] = fields;
     let model = find_model(models, name, name_field)?;
     let info = model.info();
@@ -92,7 +92,7 @@ impl OpenInference {
         let version = request.model_version.unwrap_or_default();
         let fields = ["model_name", "model_version"];
         let model = find(&self.models, &request.model_name, &version, fields)?;
-        let info = model.info();
+        let info = model.info().clone();
         let outputs = Output::requested(&info.tasks, &request.outputs)?;
         let timeout = parameters::timeout(&request.parameters)?;
         // A timeout past what the clock can count is none.
@@ -109,7 +109,7 @@ impl OpenInference {
 
         let lane = batch::default_lane(documents.len());
         let deadline = deadline.into_iter().chain(timeout).min();
-        let work = Work::resolve(&self.models, asked, lane, deadline)?;
+        let work = Work::on(model, asked, lane, deadline)?;
         let mut answers = Vec::with_capacity(documents.len());
         let mut running = InOrder::new(work, documents, self.in_flight);
         while let Some((_, outcome)) = running.next().await {
@@ -117,8 +117,8 @@ impl OpenInference {
             answers.push(outcome.map_err(|error| error.of_document(answers.len()))?);
         }
         let mut response = ModelInferResponse {
-            model_name: info.name.clone(),
-            model_version: info.revision.clone(),
+            model_name: info.name,
+            model_version: info.revision,
             id: request.id,
             ..ModelInferResponse::default()
         };
