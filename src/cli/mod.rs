@@ -11,11 +11,12 @@ mod prepare;
 mod render;
 mod serve;
 
-use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use tracing_subscriber::EnvFilter;
+
+use crate::server::telemetry::LogError;
+use crate::server::{LogConfig, LogFormat};
 
 /// Topic and sentiment of Arabic news
 #[derive(Debug, Parser)]
@@ -28,6 +29,16 @@ struct Cli {
     /// `tasnif=debug,h2=warn`
     #[arg(long, global = true, value_name = "FILTER", env = "TASNIF_LOG", default_value = "info")]
     log: String,
+
+    /// The form of a log line: text or json
+    #[arg(
+        long,
+        global = true,
+        value_name = "FORMAT",
+        env = "TASNIF_LOG_FORMAT",
+        default_value = "text"
+    )]
+    log_format: LogFormat,
 }
 
 #[derive(Debug, Subcommand)]
@@ -46,7 +57,9 @@ pub fn main() -> ExitCode {
         let location = panic.location().map(ToString::to_string).unwrap_or_default();
         tracing::error!(location, "panic");
     }));
-    match start_logging(&cli.log).and_then(|()| run(&cli.command)) {
+    match start_logging(&LogConfig { filter: cli.log, format: cli.log_format })
+        .and_then(|()| run(&cli.command))
+    {
         Ok(code) => code,
         Err(error) => exit::report(&error),
     }
@@ -64,13 +77,11 @@ fn run(command: &Command) -> anyhow::Result<ExitCode> {
     }
 }
 
-fn start_logging(filter: &str) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(filter)
-        .map_err(|error| exit::Failure::Usage(format!("--log {filter:?}: {error}")))?;
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .init();
-    Ok(())
+fn start_logging(config: &LogConfig) -> anyhow::Result<()> {
+    config.start().map_err(|error| match error {
+        LogError::Filter { filter, source } => {
+            exit::Failure::Usage(format!("--log {filter:?}: {source}")).into()
+        }
+        other => other.into(),
+    })
 }

@@ -9,7 +9,8 @@ use clap::Args;
 
 use super::local::{self, ModelArg};
 use crate::engine::EngineConfig;
-use crate::server::{self, ServeReport, ServerConfig};
+use crate::server::telemetry::{MonitoringConfig, Tracing, TracingConfig};
+use crate::server::{self, Observability, ServeReport, ServerConfig};
 
 /// Serve models over gRPC
 ///
@@ -33,6 +34,19 @@ pub(super) struct ServeArgs {
     /// Tokens waiting for a model, at most; calls over it are refused as RESOURCE_EXHAUSTED
     #[arg(long, value_name = "TOKENS", default_value_t = EngineConfig::default().max_queued_tokens)]
     max_queued_tokens: usize,
+    /// Where to answer /metrics, /healthz and /readyz. Nowhere by default
+    #[arg(long, value_name = "ADDRESS")]
+    metrics_listen: Option<SocketAddr>,
+    /// The collector that spans are sent to by OTLP over gRPC, such as http://127.0.0.1:4317.
+    /// There are no spans by default
+    #[arg(long, value_name = "URL")]
+    otlp_endpoint: Option<String>,
+    /// The share of calls to trace, from 0 to 1, unless the caller says
+    #[arg(long, value_name = "RATIO", default_value_t = TracingConfig::default().sample_ratio)]
+    trace_sample_ratio: f64,
+    /// Log each document with its text, at the level debug
+    #[arg(long)]
+    log_documents: bool,
     /// How long a shutdown may take
     #[arg(long, value_name = "SECONDS", default_value_t = ServerConfig::default().drain_timeout.as_secs(), value_parser = clap::value_parser!(u64).range(1..=3600))]
     drain_timeout: u64,
@@ -49,6 +63,13 @@ pub(super) fn run(args: &ServeArgs) -> anyhow::Result<ExitCode> {
         drain_timeout: Duration::from_secs(args.drain_timeout),
         ..ServerConfig::default()
     };
+    let monitoring =
+        MonitoringConfig { listen: args.metrics_listen, ..MonitoringConfig::default() };
+    let tracing = TracingConfig {
+        otlp_endpoint: args.otlp_endpoint.clone(),
+        sample_ratio: args.trace_sample_ratio,
+        ..TracingConfig::default()
+    };
     let runtime = tokio::runtime::Runtime::new().context("the runtime does not start")?;
     let report = runtime.block_on(async {
         // A signal during the load ends the server as soon as it is up.
@@ -60,7 +81,16 @@ pub(super) fn run(args: &ServeArgs) -> anyhow::Result<ExitCode> {
         if !address.ip().is_loopback() {
             tracing::warn!(%address, "other machines can call this server, without TLS or authentication");
         }
-        anyhow::Ok(server::serve(models, listener, config, shutdown).await?)
+        let mut observability = Observability::new(&models);
+        observability.log_documents = args.log_documents;
+        if let Some(address) = monitoring.listen {
+            let listener = server::bind(address).await?;
+            let address = listener.local_addr().context("the address cannot be read")?;
+            tracing::info!(%address, "monitoring: /metrics, /healthz and /readyz");
+            observability.monitoring = Some((listener, monitoring));
+        }
+        observability.tracing = Tracing::start(&tracing)?;
+        anyhow::Ok(server::serve_observed(models, listener, config, observability, shutdown).await?)
     })?;
     Ok(conclude(&report))
 }

@@ -40,6 +40,12 @@ impl Models {
         Ok(Self { classifiers })
     }
 
+    /// No models, for tests of what does not depend on any.
+    #[cfg(test)]
+    pub(crate) fn none() -> Self {
+        Self { classifiers: Vec::new() }
+    }
+
     /// The model of this name; the empty name is the default's.
     pub fn get(&self, name: &str) -> Option<&Arc<Classifier>> {
         if name.is_empty() {

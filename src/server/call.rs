@@ -1,5 +1,5 @@
 //! What surrounds each call, in this order: its deadline, containment of panics, precise statuses
-//! for what the transport refuses, and one log line at its end.
+//! for what the transport refuses, and a record of its end: metrics, span and log line.
 
 use std::any::Any;
 use std::convert::Infallible;
@@ -15,10 +15,10 @@ use tonic::body::Body;
 use tonic::{Code, Status};
 use tower::{Layer, Service};
 
-use super::call_log::CallLog;
 use super::deadline::Deadline;
 use super::lifecycle::{Lifecycle, Phase, shutting_down};
 use super::status::{CallError, precise};
+use super::telemetry::{CallRecord, Observer};
 
 type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
@@ -26,6 +26,7 @@ type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 #[derive(Clone, Debug)]
 pub(crate) struct CallLayer {
     lifecycle: Arc<Lifecycle>,
+    observer: Arc<Observer>,
     max_message_bytes: usize,
 }
 
@@ -36,11 +37,11 @@ pub(crate) struct CallService<S> {
     layer: CallLayer,
 }
 
-/// The body of an answer. Ends the call's log line, and ends itself with a status if the service
+/// The body of an answer. Ends the call's record, and ends itself with a status if the service
 /// panics or the server stops.
 pub(crate) struct CallBody {
     inner: Body,
-    log: CallLog,
+    record: CallRecord,
     lifecycle: Arc<Lifecycle>,
     stopping: Option<BoxFuture<()>>,
     ended: bool,
@@ -48,8 +49,12 @@ pub(crate) struct CallBody {
 
 impl CallLayer {
     /// The layer of a server whose messages have at most `max_message_bytes`.
-    pub(crate) fn new(lifecycle: Arc<Lifecycle>, max_message_bytes: usize) -> Self {
-        Self { lifecycle, max_message_bytes }
+    pub(crate) fn new(
+        lifecycle: Arc<Lifecycle>,
+        observer: Arc<Observer>,
+        max_message_bytes: usize,
+    ) -> Self {
+        Self { lifecycle, observer, max_message_bytes }
     }
 }
 
@@ -75,8 +80,8 @@ where
     }
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        let log = CallLog::start(request.uri().path());
-        let CallLayer { lifecycle, max_message_bytes } = self.layer.clone();
+        let CallLayer { lifecycle, observer, max_message_bytes } = self.layer.clone();
+        let record = observer.call(&mut request);
         // Here and not in the future below, which starts after tonic has set its own timer.
         let answer = Deadline::starting_now(request.headers()).map(|deadline| {
             request.extensions_mut().insert(deadline);
@@ -88,7 +93,7 @@ where
                 Err(error) => Err(error),
             };
             let response = refine(outcome, max_message_bytes);
-            Ok(CallBody::wrap(response, log, lifecycle))
+            Ok(CallBody::wrap(response, record, lifecycle))
         })
     }
 }
@@ -154,14 +159,12 @@ fn refine(outcome: Result<Response<Body>, CallError>, max_message_bytes: usize) 
 impl CallBody {
     fn wrap(
         response: Response<Body>,
-        mut log: CallLog,
+        mut record: CallRecord,
         lifecycle: Arc<Lifecycle>,
     ) -> Response<Self> {
         // A call without messages has its status in the headers, and no body to wait for.
-        if let Some(code) = code_in(response.headers()) {
-            log.end(code);
-        }
-        response.map(|inner| Self { inner, log, lifecycle, stopping: None, ended: false })
+        record.end_with_headers(response.headers());
+        response.map(|inner| Self { inner, record, lifecycle, stopping: None, ended: false })
     }
 
     fn stopping(&mut self, cx: &mut Context<'_>) -> Poll<()> {
@@ -173,7 +176,7 @@ impl CallBody {
 
     fn end_with(&mut self, error: CallError) -> Poll<Option<Result<Frame<BodyData>, Status>>> {
         self.ended = true;
-        self.log.end(error.code());
+        self.record.end_with_error(&error);
         let status = Status::from(error);
         let mut trailers = HeaderMap::new();
         match status.add_header(&mut trailers) {
@@ -209,12 +212,12 @@ impl http_body::Body for CallBody {
             Ok(Poll::Ready(frame)) => {
                 match &frame {
                     Some(Ok(frame)) => {
-                        if let Some(code) = frame.trailers_ref().and_then(code_in) {
-                            self.log.end(code);
+                        if let Some(trailers) = frame.trailers_ref() {
+                            self.record.end_with_headers(trailers);
                         }
                     }
-                    Some(Err(status)) => self.log.end(status.code()),
-                    None => self.log.end(Code::Ok),
+                    Some(Err(status)) => self.record.end_with_code(status.code()),
+                    None => self.record.end_with_code(Code::Ok),
                 }
                 Poll::Ready(frame)
             }
@@ -228,10 +231,6 @@ impl http_body::Body for CallBody {
     fn size_hint(&self) -> SizeHint {
         self.inner.size_hint()
     }
-}
-
-fn code_in(headers: &HeaderMap) -> Option<Code> {
-    headers.get(Status::GRPC_STATUS).map(|code| Code::from_bytes(code.as_bytes()))
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use tokio_stream::Stream;
 use tonic::transport::server::{Connected, TcpConnectInfo};
 
 use super::lifecycle::{Lifecycle, Phase};
+use super::telemetry::{ConnectionRefusal, Metrics, OpenConnection};
 
 /// Pause after a failed accept. Out of file descriptors, say, the next accept fails at once too,
 /// and trying it in a loop would take a core away from the work that frees them.
@@ -24,6 +25,7 @@ type Signal = Pin<Box<dyn Future<Output = ()> + Send>>;
 pub(crate) struct Incoming {
     listener: TcpListener,
     lifecycle: Arc<Lifecycle>,
+    metrics: Arc<Metrics>,
     pause: Option<Pin<Box<Sleep>>>,
 }
 
@@ -32,12 +34,17 @@ pub(crate) struct Incoming {
 pub(crate) struct Connection {
     stream: TcpStream,
     closed: Signal,
+    _open: OpenConnection,
 }
 
 impl Incoming {
     /// Accepts from `listener`.
-    pub(crate) fn new(listener: TcpListener, lifecycle: Arc<Lifecycle>) -> Self {
-        Self { listener, lifecycle, pause: None }
+    pub(crate) fn new(
+        listener: TcpListener,
+        lifecycle: Arc<Lifecycle>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self { listener, lifecycle, metrics, pause: None }
     }
 }
 
@@ -54,10 +61,12 @@ impl Stream for Incoming {
             match accepted.and_then(|(stream, _)| stream.set_nodelay(true).map(|()| stream)) {
                 Ok(stream) => {
                     let closed = Box::pin(self.lifecycle.reached(Phase::Closed));
-                    return Poll::Ready(Some(Ok(Connection { stream, closed })));
+                    let _open = self.metrics.connection_opened();
+                    return Poll::Ready(Some(Ok(Connection { stream, closed, _open })));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "a connection was not accepted");
+                    self.metrics.connection_refused(ConnectionRefusal::Accept);
                     self.pause = Some(Box::pin(sleep(ACCEPT_PAUSE)));
                 }
             }
@@ -137,9 +146,10 @@ mod tests {
     #[tokio::test]
     async fn a_connection_works_until_the_server_is_closed() {
         let lifecycle = Arc::new(Lifecycle::new());
+        let metrics = Arc::new(Metrics::new(&crate::pipeline::Models::none()));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let mut incoming = Incoming::new(listener, Arc::clone(&lifecycle));
+        let mut incoming = Incoming::new(listener, Arc::clone(&lifecycle), metrics);
         let mut client = TcpStream::connect(address).await.unwrap();
         let mut server = incoming.next().await.unwrap().unwrap();
 

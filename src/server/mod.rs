@@ -9,6 +9,7 @@
 //! | `convert` | messages to the pipeline's types and back |
 //! | `status` | the one place where a status code is chosen |
 //! | `call`, `call_log` | what surrounds each call: deadline, panics, one log line |
+//! | `telemetry` | metrics, traces, logs, and the port where they are asked for |
 //! | `deadline` | the `grpc-timeout` header |
 //! | `lifecycle` | the server's phase and its open calls |
 //! | `incoming` | connections, which end when the server does |
@@ -26,9 +27,11 @@ mod serve;
 mod service;
 mod status;
 mod stream;
+pub mod telemetry;
 mod work;
 
 pub(crate) use convert::{classification, model, timing};
 
 pub use config::{ConfigError, ServerConfig};
-pub use serve::{ServeError, ServeReport, bind, serve};
+pub use serve::{ServeError, ServeReport, bind, serve, serve_observed};
+pub use telemetry::{LogConfig, LogFormat, Observability};

@@ -21,6 +21,7 @@ use super::lifecycle::{Lifecycle, Phase};
 use super::proto::DESCRIPTORS;
 use super::proto::classifier_server::{ClassifierServer, SERVICE_NAME};
 use super::service::Service;
+use super::telemetry::{Metrics, Monitoring, Observability, Observer};
 use crate::engine::DrainReport;
 use crate::pipeline::{ClassifyError, Models};
 
@@ -77,33 +78,80 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener, ServeError> {
     TcpListener::bind(address).await.map_err(|source| ServeError::Bind { address, source })
 }
 
-/// Serves `models` on `listener` until `shutdown`.
-///
-/// Connections are taken at once, but health says NOT_SERVING and calls are refused as UNAVAILABLE
-/// until every model has run once. On `shutdown` health says NOT_SERVING first; then calls are
-/// refused, what was accepted is answered, and when that is done the listener and the connections
-/// are closed. All of it takes at most `config.drain_timeout`: whatever is still there then is cut.
+/// Serves `models` on `listener` until `shutdown`, observed by nobody.
 ///
 /// # Errors
-/// See [`ServeError`]. Connections are cut.
+/// As [`serve_observed`].
 pub async fn serve(
     models: Models,
     listener: TcpListener,
     config: ServerConfig,
     shutdown: impl Future<Output = ()>,
 ) -> Result<ServeReport, ServeError> {
+    let observability = Observability::new(&models);
+    serve_observed(models, listener, config, observability, shutdown).await
+}
+
+/// Serves `models` on `listener` until `shutdown`, and reports to `observability`.
+///
+/// Connections are taken at once, but health says NOT_SERVING and calls are refused as UNAVAILABLE
+/// until every model has run once. On `shutdown` health says NOT_SERVING first; then calls are
+/// refused, what was accepted is answered, and when that is done the listener and the connections
+/// are closed. All of it takes at most `config.drain_timeout`: whatever is still there then is cut.
+/// The monitoring port is answered until then; spans that are left have the time for their flush
+/// besides.
+///
+/// # Errors
+/// See [`ServeError`]. Connections are cut.
+pub async fn serve_observed(
+    models: Models,
+    listener: TcpListener,
+    config: ServerConfig,
+    mut observability: Observability,
+    shutdown: impl Future<Output = ()>,
+) -> Result<ServeReport, ServeError> {
+    let report = serve_until(models, listener, config, &mut observability, shutdown).await;
+    if let Some(tracing) = observability.tracing {
+        tracing.finish().await;
+    }
+    report
+}
+
+async fn serve_until(
+    models: Models,
+    listener: TcpListener,
+    config: ServerConfig,
+    observability: &mut Observability,
+    shutdown: impl Future<Output = ()>,
+) -> Result<ServeReport, ServeError> {
     config.validate()?;
+    let observer = Arc::new(Observer::new(observability));
+    let metrics = observer.metrics();
     let server = Running {
         models: Arc::new(models),
         lifecycle: Arc::new(Lifecycle::new()),
         health: HealthReporter::new(),
+        metrics: Arc::clone(metrics),
         drain_timeout: config.drain_timeout,
     };
     server.report(ServingStatus::NotServing).await;
-    let incoming = Incoming::new(listener, Arc::clone(&server.lifecycle));
+    let _monitoring = match observability.monitoring.take() {
+        Some((listener, config)) => {
+            config.validate()?;
+            let lifecycle = Arc::clone(&server.lifecycle);
+            Some(Monitoring::start(listener, config, Arc::clone(metrics), lifecycle))
+        }
+        None => None,
+    };
+    let lifecycle = Arc::clone(&server.lifecycle);
+    let incoming = Incoming::new(listener, lifecycle, Arc::clone(metrics));
     let mut transport = pin!(
         builder(&config)
-            .layer(CallLayer::new(Arc::clone(&server.lifecycle), config.max_message_bytes))
+            .layer(CallLayer::new(
+                Arc::clone(&server.lifecycle),
+                Arc::clone(&observer),
+                config.max_message_bytes
+            ))
             .add_routes(server.routes(&config)?)
             .serve_with_incoming_shutdown(incoming, server.lifecycle.reached(Phase::Stopping))
     );
@@ -131,6 +179,7 @@ struct Running {
     models: Arc<Models>,
     lifecycle: Arc<Lifecycle>,
     health: HealthReporter,
+    metrics: Arc<Metrics>,
     drain_timeout: Duration,
 }
 
@@ -213,6 +262,7 @@ impl Running {
 
     /// Says how the server as a whole and its one service are.
     async fn report(&self, status: ServingStatus) {
+        self.metrics.set_serving(status == ServingStatus::Serving);
         self.health.set_service_status("", status).await;
         self.health.set_service_status(SERVICE_NAME, status).await;
     }

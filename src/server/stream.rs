@@ -24,6 +24,7 @@ use super::deadline::Deadline;
 use super::lifecycle::{OpenCall, shutting_down};
 use super::proto::{ClassifyStreamRequest, ClassifyStreamResponse};
 use super::status::precise;
+use super::telemetry::CallObserver;
 use super::work::{RunningItem, Work};
 use crate::engine::Lane;
 use crate::pipeline::Models;
@@ -42,6 +43,8 @@ pub(crate) struct StreamContext {
     pub(crate) max_message_bytes: usize,
     /// When the caller stops waiting.
     pub(crate) deadline: Option<Instant>,
+    /// What the documents report to.
+    pub(crate) observer: Option<CallObserver>,
     /// The call, open until the responses are dropped.
     pub(crate) call: OpenCall,
 }
@@ -130,5 +133,5 @@ fn first(
 ) -> Result<Arc<Work>, Status> {
     let asked = convert::options(options)?;
     let work = Work::resolve(&context.models, asked, Lane::Bulk, context.deadline)?;
-    Ok(Arc::new(work.waiting()))
+    Ok(Arc::new(work.waiting().observed(context.observer.clone())))
 }

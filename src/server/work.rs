@@ -10,6 +10,7 @@ use super::call::contained;
 use super::convert::CallOptions;
 use super::deadline::Deadline;
 use super::status::CallError;
+use super::telemetry::CallObserver;
 use crate::engine::{Admission, Lane};
 use crate::pipeline::{Classification, Classifier, Document, Models, Options};
 
@@ -20,6 +21,7 @@ pub(crate) struct Work {
     options: Options,
     admission: Admission,
     deadline: Option<Instant>,
+    observer: Option<CallObserver>,
 }
 
 /// A document under way in a task of its own. Dropping this cancels it.
@@ -64,7 +66,18 @@ impl Work {
             Lane::Bulk => Admission::Wait,
         };
         let options = Options { lane, ..asked.options };
-        Ok(Self { classifier: Arc::clone(classifier), options, admission, deadline })
+        Ok(Self {
+            classifier: Arc::clone(classifier),
+            options,
+            admission,
+            deadline,
+            observer: None,
+        })
+    }
+
+    /// The same work, of which every document is reported to `observer`.
+    pub(crate) fn observed(self, observer: Option<CallObserver>) -> Self {
+        Self { observer, ..self }
     }
 
     /// The same work, of which every document waits for room in the queue.
@@ -77,8 +90,12 @@ impl Work {
     /// # Errors
     /// Those of the pipeline.
     pub(crate) async fn classify(&self, document: &Document) -> Result<Classification, CallError> {
-        let Self { classifier, options, admission, deadline } = self;
-        Ok(classifier.classify(document, options, *admission, *deadline).await?)
+        let Self { classifier, options, admission, deadline, observer } = self;
+        let answer = classifier.classify(document, options, *admission, *deadline).await?;
+        if let Some(observer) = observer {
+            observer.answered(document, options.lane, &answer);
+        }
+        Ok(answer)
     }
 
     /// Starts on a document, in a task of its own: what waits for a slow reader must not hold a
@@ -86,12 +103,19 @@ impl Work {
     pub(crate) fn start(self: &Arc<Self>, document: Result<Document, CallError>) -> RunningItem {
         let id = document.as_ref().map(|document| document.id.clone()).unwrap_or_default();
         let work = Arc::clone(self);
-        let classify = async move {
-            let document = document?;
-            let classify = contained(work.classify(&document));
-            Deadline::from(work.deadline).limit(classify).await??
+        let run = async move {
+            let classify = async {
+                let document = document?;
+                let classify = contained(work.classify(&document));
+                Deadline::from(work.deadline).limit(classify).await??
+            };
+            let outcome = classify.await;
+            if let (Err(error), Some(observer)) = (&outcome, &work.observer) {
+                observer.document_failed(error);
+            }
+            outcome
         };
-        RunningItem { id, task: tokio::spawn(classify) }
+        RunningItem { id, task: tokio::spawn(run) }
     }
 }
 

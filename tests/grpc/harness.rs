@@ -10,7 +10,8 @@ use tasnif::nn::{self, EncodeError, Encoder, PackedTokens, Rows};
 use tasnif::pipeline::{Classifier, DocumentLimits, Models};
 use tasnif::server::proto::classifier_client::ClassifierClient;
 use tasnif::server::proto::{self, item_result::Outcome};
-use tasnif::server::{ServeError, ServeReport, ServerConfig, bind, serve};
+use tasnif::server::telemetry::{MonitoringConfig, Tracing};
+use tasnif::server::{Observability, ServeError, ServeReport, ServerConfig, bind, serve_observed};
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -37,6 +38,8 @@ pub(crate) const SENTENCES: [&str; 4] = [
 /// A server that runs until [`stop`](Self::stop), or until it is dropped.
 pub(crate) struct TestServer {
     pub(crate) address: SocketAddr,
+    /// Where `/metrics` is.
+    pub(crate) monitoring: SocketAddr,
     pub(crate) gate: Arc<Gate>,
     models: Models,
     stop: oneshot::Sender<()>,
@@ -78,6 +81,17 @@ impl TestServer {
 
     /// A server that has begun to warm up.
     pub(crate) async fn warming_up(config: ServerConfig, engine: EngineConfig, gate: Gate) -> Self {
+        Self::observed(config, engine, gate, MonitoringConfig::default(), None).await
+    }
+
+    /// A server that has begun to warm up, monitored and traced like this.
+    pub(crate) async fn observed(
+        config: ServerConfig,
+        engine: EngineConfig,
+        gate: Gate,
+        monitoring: MonitoringConfig,
+        tracing: Option<Tracing>,
+    ) -> Self {
         let bundle = tempfile::tempdir().unwrap();
         let gate = Arc::new(gate);
         let models = Models::new(vec![
@@ -87,11 +101,18 @@ impl TestServer {
         .unwrap();
         let listener = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let address = listener.local_addr().unwrap();
+        let port = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let monitored = port.local_addr().unwrap();
+        let mut observability = Observability::new(&models);
+        observability.monitoring = Some((port, monitoring));
+        observability.tracing = tracing;
         let (stop, stopped) = oneshot::channel();
-        let serving = tokio::spawn(serve(models.clone(), listener, config, async {
+        let shutdown = async {
             let _ = stopped.await;
-        }));
-        Self { address, gate, models, stop, serving, _bundle: bundle }
+        };
+        let serving =
+            tokio::spawn(serve_observed(models.clone(), listener, config, observability, shutdown));
+        Self { address, monitoring: monitored, gate, models, stop, serving, _bundle: bundle }
     }
 
     /// Shuts down, and waits until the server has ended.

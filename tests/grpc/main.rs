@@ -7,10 +7,15 @@ mod support;
 
 mod batch;
 mod classify;
+mod dashboards;
 mod deadline;
 mod drain;
 mod errors;
 mod harness;
 mod health;
+mod metrics;
+mod monitoring;
 mod overload;
+mod scrape;
 mod stream;
+mod traces;
