@@ -13,11 +13,12 @@ mod render;
 mod serve;
 mod settings;
 
-use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use tracing_subscriber::EnvFilter;
+
+use crate::server::telemetry::LogError;
+use crate::server::{LogConfig, LogFormat};
 
 /// Topic and sentiment of Arabic news
 #[derive(Debug, Parser)]
@@ -27,9 +28,13 @@ struct Cli {
     command: Command,
 
     /// What to log to standard error: error, warn, info, debug, trace, or a filter such as
-    /// `tasnif=debug,h2=warn`
-    #[arg(long, global = true, value_name = "FILTER", env = "TASNIF_LOG", default_value = "info")]
-    log: String,
+    /// `tasnif=debug,h2=warn`. info by default
+    #[arg(long, global = true, value_name = "FILTER", env = "TASNIF_LOG")]
+    log: Option<String>,
+
+    /// The form of a log line: text or json. text by default
+    #[arg(long, global = true, value_name = "FORMAT", env = "TASNIF_LOG_FORMAT")]
+    log_format: Option<LogFormat>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -48,15 +53,24 @@ pub fn main() -> ExitCode {
         let location = panic.location().map(ToString::to_string).unwrap_or_default();
         tracing::error!(location, "panic");
     }));
-    match start_logging(&cli.log).and_then(|()| run(&cli.command)) {
+    match run(&cli) {
         Ok(code) => code,
         Err(error) => exit::report(&error),
     }
 }
 
-fn run(command: &Command) -> anyhow::Result<ExitCode> {
-    match command {
-        Command::Serve(args) => serve::run(args),
+fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
+    // What flags say of the log goes over what a configuration file does.
+    let start_log = |log: LogConfig| {
+        let filter = cli.log.clone().unwrap_or(log.filter);
+        start_logging(&LogConfig { filter, format: cli.log_format.unwrap_or(log.format), ..log })
+    };
+    if let Command::Serve(args) = &cli.command {
+        return serve::run(args, start_log);
+    }
+    start_log(LogConfig::default())?;
+    match &cli.command {
+        Command::Serve(_) => Ok(ExitCode::SUCCESS),
         Command::Classify(args) => classify::run(args),
         Command::Models(args) => models::run(args),
         Command::Prepare(args) => {
@@ -66,13 +80,11 @@ fn run(command: &Command) -> anyhow::Result<ExitCode> {
     }
 }
 
-fn start_logging(filter: &str) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(filter)
-        .map_err(|error| exit::Failure::Usage(format!("--log {filter:?}: {error}")))?;
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .init();
-    Ok(())
+fn start_logging(config: &LogConfig) -> anyhow::Result<()> {
+    config.start().map_err(|error| match error {
+        LogError::Filter { filter, source } => {
+            exit::Failure::Usage(format!("--log {filter:?}: {source}")).into()
+        }
+        other => other.into(),
+    })
 }

@@ -3,15 +3,19 @@
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::Context;
 use clap::Args;
+use tokio::net::TcpListener;
 
 use super::exit::Failure;
 use super::local::{self, ModelArg};
 use super::reload::{Hangup, reload};
 use super::settings::{Layers, Settings};
-use crate::server::{self, Listen, ServeReport, ServerConfig};
+use crate::pipeline::{Cache, Models};
+use crate::server::telemetry::Tracing;
+use crate::server::{self, Listen, LogConfig, Observability, ServeReport, ServerConfig};
 
 /// Serve models over gRPC
 ///
@@ -72,6 +76,19 @@ pub(super) struct ServeArgs {
     /// Replace a model when its files change, without waiting for SIGHUP
     #[arg(long)]
     watch: bool,
+    /// Where to answer /metrics, /healthz and /readyz. Nowhere by default
+    #[arg(long, value_name = "ADDRESS")]
+    metrics_listen: Option<String>,
+    /// The collector that spans are sent to by OTLP over gRPC, such as http://127.0.0.1:4317.
+    /// There are no spans by default
+    #[arg(long, value_name = "URL")]
+    otlp_endpoint: Option<String>,
+    /// The share of calls to trace, from 0 to 1, unless the caller says
+    #[arg(long, value_name = "RATIO")]
+    trace_sample_ratio: Option<String>,
+    /// Log each document with its text, at the level debug
+    #[arg(long)]
+    log_documents: bool,
     /// Let other machines connect without TLS
     #[arg(long)]
     allow_plaintext: bool,
@@ -84,6 +101,7 @@ impl ServeArgs {
         let models = (!models.is_empty()).then(|| models.join(","));
         let switch = |on: bool| on.then(|| "true".to_owned());
         let (plaintext, watch) = (switch(self.allow_plaintext), switch(self.watch));
+        let documents = switch(self.log_documents);
         let flags = [
             ("models", &models),
             ("threads", &self.threads),
@@ -98,6 +116,10 @@ impl ServeArgs {
             ("server.allow_plaintext", &plaintext),
             ("cache.max_bytes", &self.cache_bytes),
             ("reload.watch", &watch),
+            ("monitoring.listen", &self.metrics_listen),
+            ("tracing.otlp_endpoint", &self.otlp_endpoint),
+            ("tracing.sample_ratio", &self.trace_sample_ratio),
+            ("log.documents", &documents),
         ];
         let given = flags.into_iter().filter_map(|(key, value)| {
             let value = value.as_ref()?;
@@ -106,7 +128,8 @@ impl ServeArgs {
         given.chain(self.pairs.iter().cloned()).collect()
     }
 
-    fn settings(&self) -> anyhow::Result<Settings> {
+    /// The settings, and warnings about them for people to read.
+    fn settings(&self) -> anyhow::Result<(Settings, Vec<String>)> {
         let layers = Layers {
             file: self.config.as_deref(),
             // A name or value that is not Unicode is not a setting's.
@@ -117,18 +140,21 @@ impl ServeArgs {
                 .collect(),
             pairs: self.pairs(),
         };
-        let settled = layers.settle().map_err(|error| Failure::Usage(error.to_string()))?;
-        let (settings, warnings) = settled;
-        for warning in warnings {
-            tracing::warn!("{warning}");
-        }
-        settings.server.validate().map_err(server::ServeError::Config)?;
-        Ok(settings)
+        Ok(layers.settle().map_err(|error| Failure::Usage(error.to_string()))?)
     }
 }
 
-pub(super) fn run(args: &ServeArgs) -> anyhow::Result<ExitCode> {
-    let settings = args.settings()?;
+/// Serves, with a log that `start_log` starts as the settings say.
+pub(super) fn run(
+    args: &ServeArgs,
+    start_log: impl FnOnce(LogConfig) -> anyhow::Result<()>,
+) -> anyhow::Result<ExitCode> {
+    let (settings, warnings) = args.settings()?;
+    start_log(settings.log.clone())?;
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
+    validate(&settings)?;
     if args.check {
         return check(settings);
     }
@@ -137,8 +163,11 @@ pub(super) fn run(args: &ServeArgs) -> anyhow::Result<ExitCode> {
         // A signal during the load ends the server as soon as it is up.
         let shutdown = signal()?;
         let hangup = Hangup::listen()?;
-        let local::Reloadable { models, reloader, .. } = local::load_reloadable(&settings)?;
+        let local::Reloadable { models, reloader, cache } = local::load_reloadable(&settings)?;
+        let observability = observe(&settings, &models, cache).await?;
         // Stops with the signal: what is loaded after it would serve nobody.
+        let metrics = Arc::clone(&observability.metrics);
+        reloader.observe(move |outcome| metrics.reloaded(outcome));
         let reloads = tokio::spawn(reload(reloader, hangup, settings.reload.watch));
         let shutdown = async move {
             shutdown.await;
@@ -146,9 +175,42 @@ pub(super) fn run(args: &ServeArgs) -> anyhow::Result<ExitCode> {
         };
         let listener = server::bind(&settings.server.listen).await?;
         announce(&settings.server, listener.address());
-        anyhow::Ok(server::serve(models, listener, settings.server, shutdown).await?)
+        let config = settings.server;
+        anyhow::Ok(server::serve_observed(models, listener, config, observability, shutdown).await?)
     })?;
     Ok(conclude(&report))
+}
+
+/// Checks the settings that can be wrong by themselves.
+fn validate(settings: &Settings) -> Result<(), server::ServeError> {
+    settings.server.validate()?;
+    settings.monitoring.validate()?;
+    settings.tracing.validate()?;
+    Ok(())
+}
+
+/// Begins to count what happens to `models`, and to tell it where the settings say.
+async fn observe(
+    settings: &Settings,
+    models: &Models,
+    cache: Option<Arc<Cache>>,
+) -> anyhow::Result<Observability> {
+    let mut observability = Observability::new(models);
+    if let Some(cache) = cache {
+        observability.metrics.set_cache(move || cache.stats());
+    }
+    if let Some(address) = settings.monitoring.listen {
+        let bound = TcpListener::bind(address).await;
+        let listen = Listen::Tcp(address);
+        let listener =
+            bound.map_err(|source| server::ServeError::Bind { address: listen, source })?;
+        let address = listener.local_addr().context("the address cannot be read")?;
+        tracing::info!(%address, "monitoring: /metrics, /healthz and /readyz");
+        observability.monitoring = Some((listener, settings.monitoring.clone()));
+    }
+    observability.tracing = Tracing::start(&settings.tracing)?;
+    observability.log_documents = settings.log.documents;
+    Ok(observability)
 }
 
 /// Loads what serving would, and prints the settings as a file of them would be.

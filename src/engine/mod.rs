@@ -19,6 +19,7 @@
 //!   the engine itself fails every open job. The engine goes on after each.
 //! - **Nothing accepted is lost**: each job is answered exactly once, also by a drain.
 
+mod batches;
 mod config;
 mod error;
 mod job;
@@ -37,6 +38,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
+pub use self::batches::{BatchHistograms, Histogram};
 pub use self::config::EngineConfig;
 pub use self::error::{EngineError, StartError};
 pub use self::job::{Admission, Job, JobTiming, Lane, Output};
@@ -141,6 +143,11 @@ impl Engine {
     pub fn stats(&self) -> EngineStats {
         let worker_restarts = self.shared.panics.load(Ordering::Relaxed);
         EngineStats { worker_restarts, ..self.shared.read(Queue::stats) }
+    }
+
+    /// The batches that have run since the start.
+    pub fn batches(&self) -> BatchHistograms {
+        self.shared.batches.lock().clone()
     }
 
     fn check(&self, job: &Job) -> Result<(), EngineError> {

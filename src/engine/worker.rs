@@ -16,6 +16,7 @@ use parking_lot::{Condvar, Mutex};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::batches::BatchHistograms;
 use super::error::EngineError;
 use super::queue::{Batch, Piece, Queue, Ran, Step};
 use crate::nn::{Encoder, PackedTokens};
@@ -31,6 +32,8 @@ pub(super) struct Shared {
     idle: Notify,
     /// Panics of the encoder and of the engine itself.
     pub(super) panics: AtomicU64,
+    /// Batches that have run.
+    pub(super) batches: Mutex<BatchHistograms>,
 }
 
 /// What the lock guards.
@@ -49,6 +52,7 @@ impl Shared {
             work: Condvar::new(),
             idle: Notify::new(),
             panics: AtomicU64::new(0),
+            batches: Mutex::default(),
         }
     }
 
@@ -116,7 +120,10 @@ impl Shared {
     /// Runs one batch. Returns false, without one, if the engine stops.
     fn turn(&self, worker: usize) -> bool {
         let Some(Batch { pieces, tokens, started }) = self.next_batch() else { return false };
+        let sequences = pieces.iter().map(|piece| piece.sequences.len()).sum();
         let ran = self.run(worker, pieces);
+        let time = Instant::now().saturating_duration_since(started);
+        self.batches.lock().observe(tokens, sequences, time);
         // A panic in it has answered every job, so leaves nothing to do.
         drop(self.update(|queue, now| queue.finish(tokens, started, ran, now)));
         true

@@ -17,8 +17,8 @@ use super::types::{
 };
 use crate::bundle::{Bundle, BundleError, Stamp, Task, TextConfig, Tokenizer};
 use crate::engine::{
-    Admission, DrainReport, Engine, EngineConfig, EngineError, EngineStats, Job, JobTiming, Lane,
-    Output, StartError,
+    Admission, BatchHistograms, DrainReport, Engine, EngineConfig, EngineError, EngineStats, Job,
+    JobTiming, Lane, Output, StartError,
 };
 use crate::nn::{self, Encoder, NnError};
 
@@ -177,6 +177,11 @@ impl Classifier {
     /// The engine's counters.
     pub fn stats(&self) -> EngineStats {
         self.engine.stats()
+    }
+
+    /// The batches that the engine has run.
+    pub fn batches(&self) -> BatchHistograms {
+        self.engine.batches()
     }
 
     /// Classifies `document`. Dropping the future cancels what has not run.

@@ -54,6 +54,12 @@ impl Models {
         Ok(Self { served: served.collect() })
     }
 
+    /// No models, for tests of what does not depend on any.
+    #[cfg(test)]
+    pub(crate) fn none() -> Self {
+        Self { served: Vec::new().into() }
+    }
+
     /// The model that now has this name; the empty name is the default's.
     pub fn get(&self, name: &str) -> Option<Arc<Classifier>> {
         self.find(name).map(Served::get)

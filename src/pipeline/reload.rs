@@ -7,8 +7,8 @@
 //! and one old beside those that serve.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Duration;
 
@@ -138,7 +138,10 @@ pub(super) struct Shared {
     replaced: AtomicU64,
     unchanged: AtomicU64,
     failed: AtomicU64,
+    observer: OnceLock<Box<Observe>>,
 }
+
+type Observe = dyn Fn(&ReloadOutcome) + Send + Sync;
 
 /// The last reload.
 #[derive(Default)]
@@ -203,6 +206,7 @@ impl Reloader {
             replaced: AtomicU64::new(0),
             unchanged: AtomicU64::new(0),
             failed: AtomicU64::new(0),
+            observer: OnceLock::new(),
         };
         Ok(Self { shared: Arc::new(shared) })
     }
@@ -221,6 +225,11 @@ impl Reloader {
         let reload = tokio::spawn(shared.reload(ticket));
         // It ends early only with its runtime.
         async move { reload.await.unwrap_or_default() }
+    }
+
+    /// Tells `observe` the outcome for each model from now on. Only the first observer is told.
+    pub fn observe(&self, observe: impl Fn(&ReloadOutcome) + Send + Sync + 'static) {
+        drop(self.shared.observer.set(Box::new(observe)));
     }
 
     /// The counters now.
@@ -337,6 +346,9 @@ impl Shared {
             }
         };
         counter.fetch_add(1, Ordering::Relaxed);
+        if let Some(observe) = self.observer.get() {
+            observe(outcome);
+        }
     }
 }
 

@@ -1,5 +1,6 @@
-//! What surrounds each call, in this order: its log line, the checks of its request, its deadline,
-//! containment of panics, and precise statuses for what the transport refuses.
+//! What surrounds each call, in this order: the checks of its request, its deadline, containment of
+//! panics, precise statuses for what the transport refuses, and a record of its end: metrics, span
+//! and log line.
 
 use std::any::Any;
 use std::convert::Infallible;
@@ -15,12 +16,12 @@ use tonic::body::Body;
 use tonic::{Code, Status};
 use tower::{Layer, Service};
 
-use super::call_log::CallLog;
 use super::connection::{Connection, ConnectionCall};
 use super::deadline::Deadline;
 use super::lifecycle::{Lifecycle, Phase, shutting_down};
 use super::request::{Answered, Intake};
 use super::status::{CallError, precise};
+use super::telemetry::{CallRecord, Observer};
 
 type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
@@ -28,6 +29,7 @@ type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 #[derive(Clone)]
 pub(crate) struct CallLayer {
     lifecycle: Arc<Lifecycle>,
+    observer: Arc<Observer>,
     intake: Arc<Intake>,
 }
 
@@ -38,11 +40,11 @@ pub(crate) struct CallService<S> {
     layer: CallLayer,
 }
 
-/// The body of an answer. Ends the call's log line, and ends itself with a status if the service
+/// The body of an answer. Ends the call's record, and ends itself with a status if the service
 /// panics or the server stops.
 pub(crate) struct CallBody {
     inner: Body,
-    log: CallLog,
+    record: CallRecord,
     lifecycle: Arc<Lifecycle>,
     connection: Option<ConnectionCall>,
     stopping: Option<BoxFuture<()>>,
@@ -50,9 +52,14 @@ pub(crate) struct CallBody {
 }
 
 impl CallLayer {
-    /// The layer of a server whose requests go through `intake`.
-    pub(crate) fn new(lifecycle: Arc<Lifecycle>, intake: Arc<Intake>) -> Self {
-        Self { lifecycle, intake }
+    /// The layer of a server whose requests go through `intake`, and whose calls are reported to
+    /// `observer`.
+    pub(crate) fn new(
+        lifecycle: Arc<Lifecycle>,
+        observer: Arc<Observer>,
+        intake: Arc<Intake>,
+    ) -> Self {
+        Self { lifecycle, observer, intake }
     }
 }
 
@@ -77,9 +84,9 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let log = CallLog::start(request.uri().path());
-        let CallLayer { lifecycle, intake } = self.layer.clone();
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        let CallLayer { lifecycle, observer, intake } = self.layer.clone();
+        let record = observer.call(&mut request);
         let connection = request.extensions().get::<Arc<Connection>>().map(Connection::begin);
         let answered = Answered::default();
         let answer = intake
@@ -92,7 +99,7 @@ where
             };
             answered.set();
             let response = refine(outcome, intake.max_message_bytes);
-            Ok(CallBody::wrap(response, log, lifecycle, connection))
+            Ok(CallBody::wrap(response, record, lifecycle, connection))
         })
     }
 }
@@ -158,7 +165,7 @@ fn refine(outcome: Result<Response<Body>, CallError>, max_message_bytes: usize) 
 impl CallBody {
     fn wrap(
         response: Response<Body>,
-        mut log: CallLog,
+        mut record: CallRecord,
         lifecycle: Arc<Lifecycle>,
         connection: Option<ConnectionCall>,
     ) -> Response<Self> {
@@ -166,12 +173,10 @@ impl CallBody {
             connection.ready();
         }
         // A call without messages has its status in the headers, and no body to wait for.
-        if let Some(code) = code_in(response.headers()) {
-            log.end(code);
-        }
+        record.end_with_headers(response.headers());
         response.map(|inner| Self {
             inner,
-            log,
+            record,
             lifecycle,
             connection,
             stopping: None,
@@ -188,7 +193,7 @@ impl CallBody {
 
     fn end_with(&mut self, error: CallError) -> Poll<Option<Result<Frame<BodyData>, Status>>> {
         self.ended = true;
-        self.log.end(error.code());
+        self.record.end_with_error(&error);
         let status = Status::from(error);
         let mut trailers = HeaderMap::new();
         match status.add_header(&mut trailers) {
@@ -230,12 +235,12 @@ impl http_body::Body for CallBody {
                 }
                 match &frame {
                     Some(Ok(frame)) => {
-                        if let Some(code) = frame.trailers_ref().and_then(code_in) {
-                            self.log.end(code);
+                        if let Some(trailers) = frame.trailers_ref() {
+                            self.record.end_with_headers(trailers);
                         }
                     }
-                    Some(Err(status)) => self.log.end(status.code()),
-                    None => self.log.end(Code::Ok),
+                    Some(Err(status)) => self.record.end_with_code(status.code()),
+                    None => self.record.end_with_code(Code::Ok),
                 }
                 Poll::Ready(frame)
             }
@@ -249,10 +254,6 @@ impl http_body::Body for CallBody {
     fn size_hint(&self) -> SizeHint {
         self.inner.size_hint()
     }
-}
-
-fn code_in(headers: &HeaderMap) -> Option<Code> {
-    headers.get(Status::GRPC_STATUS).map(|code| Code::from_bytes(code.as_bytes()))
 }
 
 #[cfg(test)]

@@ -1,50 +1,74 @@
-//! The log line of a call: method, code, duration. Never what the call carries.
+//! The log line of a call: its ids, method, code, duration. Never what the call carries.
 
-use std::time::Instant;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
+use http::HeaderMap;
 use tonic::Code;
 use tracing::Level;
 
 /// Characters of a method's path that are logged; what a client asks for can be anything.
 const MAX_PATH_CHARS: usize = 80;
 
-/// A call under way. Logs its end once, and as cancelled if it is dropped before that.
+/// The header in which a caller may name its request.
+const REQUEST_ID: &str = "x-request-id";
+const MAX_REQUEST_ID_CHARS: usize = 64;
+
+/// A call under way.
 #[derive(Debug)]
 pub(crate) struct CallLog {
     method: String,
-    started: Instant,
-    ended: bool,
+    ids: Ids,
+}
+
+/// What the log lines of a call have in common.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Ids {
+    /// The name that the caller gave the request, or else a number of ours.
+    pub(crate) request: String,
+    /// The trace that the call belongs to, if any.
+    pub(crate) trace: Option<String>,
+}
+
+impl Ids {
+    /// Those of a call with `headers`. A name that is long or of odd characters is not taken: it
+    /// could fill the log, or look like another line.
+    pub(crate) fn new(headers: &HeaderMap, trace: Option<String>) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+
+        let plain = |id: &&str| {
+            (1..=MAX_REQUEST_ID_CHARS).contains(&id.len())
+                && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:".contains(&byte))
+        };
+        let theirs = headers.get(REQUEST_ID).and_then(|id| id.to_str().ok()).filter(plain);
+        let ours = || NEXT.fetch_add(1, Ordering::Relaxed).to_string();
+        Self { request: theirs.map_or_else(ours, str::to_owned), trace }
+    }
 }
 
 impl CallLog {
     /// A call that starts now. `path` is that of its HTTP request.
-    pub(crate) fn start(path: &str) -> Self {
+    pub(crate) fn start(path: &str, ids: Ids) -> Self {
         let method = path.trim_start_matches('/').chars().take(MAX_PATH_CHARS).collect();
-        Self { method, started: Instant::now(), ended: false }
+        Self { method, ids }
     }
 
-    /// The call ended with `code`. What comes after the first end is ignored.
-    pub(crate) fn end(&mut self, code: Code) {
-        if self.ended {
-            return;
-        }
-        self.ended = true;
+    /// The call ended with `code` after `time`.
+    pub(crate) fn end(&self, code: Code, time: Duration) {
         let method = self.method.as_str();
-        let micros = u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let (request_id, trace_id) = (self.ids.request.as_str(), self.ids.trace.as_deref());
+        let duration_us = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
         // The level of an event is fixed where it is written.
-        match level(code) {
-            Level::ERROR => tracing::error!(method, ?code, duration_us = micros, "call failed"),
-            Level::DEBUG if code != Code::Ok => {
-                tracing::debug!(method, ?code, duration_us = micros, "call refused");
-            }
-            _ => tracing::debug!(method, ?code, duration_us = micros, "call answered"),
+        macro_rules! log {
+            ($level:ident, $message:literal) => {
+                tracing::$level!(request_id, trace_id, method, ?code, duration_us, $message)
+            };
         }
-    }
-}
-
-impl Drop for CallLog {
-    fn drop(&mut self) {
-        self.end(Code::Cancelled);
+        match level(code) {
+            Level::ERROR => log!(error, "call failed"),
+            Level::DEBUG if code != Code::Ok => log!(debug, "call refused"),
+            _ => log!(debug, "call answered"),
+        }
     }
 }
 
@@ -102,22 +126,36 @@ mod tests {
     }
 
     #[test]
-    fn a_call_is_logged_once_with_its_method_and_code() {
+    fn a_call_is_logged_with_its_ids_method_and_code() {
         let lines = logged(|| {
-            let mut log = CallLog::start("/tasnif.v1.Classifier/Classify");
-            log.end(Code::Internal);
-            log.end(Code::Ok);
+            let ids = Ids { request: "r7".to_owned(), trace: Some("4bf9".to_owned()) };
+            let log = CallLog::start("/tasnif.v1.Classifier/Classify", ids);
+            log.end(Code::Internal, Duration::from_millis(2));
         });
         let [line] = &lines[..] else { panic!("{lines:?}") };
-        for part in ["ERROR", "tasnif.v1.Classifier/Classify", "Internal", "duration_us="] {
+        for part in [
+            "ERROR",
+            "tasnif.v1.Classifier/Classify",
+            "Internal",
+            "duration_us=2000",
+            "request_id=\"r7\"",
+            "trace_id=\"4bf9\"",
+        ] {
             assert!(line.contains(part), "{line}");
         }
     }
 
     #[test]
-    fn a_call_that_is_left_is_logged_as_cancelled() {
-        let lines = logged(|| drop(CallLog::start("/tasnif.v1.Classifier/Classify")));
-        assert!(lines.len() == 1 && lines[0].contains("Cancelled"), "{lines:?}");
+    fn a_name_that_could_pass_for_more_is_not_taken() {
+        let ids = |name: &[u8]| {
+            let mut headers = HeaderMap::new();
+            headers.insert(REQUEST_ID, http::HeaderValue::from_bytes(name).unwrap());
+            Ids::new(&headers, None).request
+        };
+        assert_eq!(ids(b"a-1.b_2:c"), "a-1.b_2:c");
+        for bad in [&b""[..], b"a b", b"a\tb", b"\"", "م".as_bytes(), &[b'x'; 65]] {
+            assert!(ids(bad).bytes().all(|byte| byte.is_ascii_digit()), "{bad:?}");
+        }
     }
 
     #[test]
@@ -141,7 +179,7 @@ mod tests {
 
     #[test]
     fn the_path_of_a_stranger_is_cut() {
-        let log = CallLog::start(&format!("/{}", "x".repeat(10_000)));
+        let log = CallLog::start(&format!("/{}", "x".repeat(10_000)), Ids::default());
         assert_eq!(log.method.len(), MAX_PATH_CHARS);
     }
 }

@@ -9,7 +9,6 @@ use std::convert::Infallible;
 use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -29,6 +28,7 @@ use super::config::ServerConfig;
 use super::connection::Connection;
 use super::lifecycle::{Lifecycle, Phase};
 use super::listen::{Accepted, ByteStream, Listener};
+use super::telemetry::{ConnectionRefusal, Metrics};
 use super::tls::Tls;
 
 /// Pause after a failed accept. Out of file descriptors, say, the next accept fails at once too,
@@ -40,31 +40,6 @@ const LOOKS: u32 = 4;
 /// (CVE-2023-44487, "rapid reset").
 const MAX_PENDING_RESETS: usize = 64;
 
-/// Counts of connections since the start, and how many are open.
-#[derive(Debug, Default)]
-pub(crate) struct ConnectionStats {
-    open: AtomicU64,
-    accepted: AtomicU64,
-    over_limit: AtomicU64,
-    failed_handshakes: AtomicU64,
-    stalled: AtomicU64,
-}
-
-/// A snapshot of [`ConnectionStats`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ConnectionCounts {
-    /// Connections that are open now.
-    pub open: u64,
-    /// Connections that were accepted, those that are closed included.
-    pub accepted: u64,
-    /// Connections refused because there were too many.
-    pub over_limit: u64,
-    /// Connections whose TLS handshake failed.
-    pub failed_handshakes: u64,
-    /// Connections cut because their client did not read its answers.
-    pub stalled: u64,
-}
-
 /// Accepts connections and serves calls on them.
 pub(crate) struct Connections<S> {
     shared: Arc<Shared<S>>,
@@ -75,7 +50,7 @@ struct Shared<S> {
     config: ServerConfig,
     tls: Option<Arc<Tls>>,
     lifecycle: Arc<Lifecycle>,
-    stats: Arc<ConnectionStats>,
+    metrics: Arc<Metrics>,
     places: Arc<Places>,
 }
 
@@ -108,10 +83,10 @@ where
         config: ServerConfig,
         tls: Option<Arc<Tls>>,
         lifecycle: Arc<Lifecycle>,
-        stats: Arc<ConnectionStats>,
+        metrics: Arc<Metrics>,
     ) -> Self {
         let places = Arc::default();
-        Self { shared: Arc::new(Shared { service, config, tls, lifecycle, stats, places }) }
+        Self { shared: Arc::new(Shared { service, config, tls, lifecycle, metrics, places }) }
     }
 
     /// Accepts until the server is [`Phase::Stopping`], and returns when every connection has
@@ -125,6 +100,7 @@ where
                 accepted = listener.accept() => match accepted {
                     Ok(accepted) => self.start(accepted, &mut open),
                     Err(error) => {
+                        self.shared.metrics.connection_refused(ConnectionRefusal::Accept);
                         tracing::warn!(%error, "a connection was not accepted");
                         sleep(ACCEPT_PAUSE).await;
                     }
@@ -143,18 +119,14 @@ where
         let config = &shared.config;
         let most = (config.max_connections, config.max_connections_per_address);
         let Some(place) = shared.places.take(ip, most) else {
-            shared.stats.over_limit.fetch_add(1, Ordering::Relaxed);
+            shared.metrics.connection_refused(ConnectionRefusal::Limit);
             tracing::debug!(?ip, "too many connections; one is closed");
             return;
         };
-        shared.stats.accepted.fetch_add(1, Ordering::Relaxed);
-        shared.stats.open.fetch_add(1, Ordering::Relaxed);
+        let counted = shared.metrics.connection_opened();
         open.spawn(async move {
-            let _open = OnDrop(|| {
-                shared.stats.open.fetch_sub(1, Ordering::Relaxed);
-            });
             shared.connection(stream, ip).await;
-            drop(place);
+            drop((place, counted));
         });
     }
 }
@@ -175,7 +147,7 @@ where
             Some(tls) => match tls.accept(stream, self.config.handshake_timeout).await {
                 Ok(secured) => (secured.stream, secured.certificate),
                 Err(error) => {
-                    self.stats.failed_handshakes.fetch_add(1, Ordering::Relaxed);
+                    self.metrics.connection_refused(ConnectionRefusal::Handshake);
                     tracing::debug!(?ip, error, "no TLS connection");
                     return;
                 }
@@ -224,7 +196,7 @@ where
                 },
                 _ = looks.tick() => {
                     if connection.is_stalled(config.response_timeout) {
-                        self.stats.stalled.fetch_add(1, Ordering::Relaxed);
+                        self.metrics.connection_stalled();
                         tracing::debug!(client = %connection.client(), "cut: its answers are not read");
                         return;
                     }
@@ -323,29 +295,6 @@ impl Drop for Place {
             if *from_there == 0 {
                 by_address.remove(&ip);
             }
-        }
-    }
-}
-
-/// Does something when it is dropped, also when its task is aborted.
-struct OnDrop<F: FnMut()>(F);
-
-impl<F: FnMut()> Drop for OnDrop<F> {
-    fn drop(&mut self) {
-        (self.0)();
-    }
-}
-
-impl ConnectionStats {
-    /// The counts now.
-    pub(crate) fn counts(&self) -> ConnectionCounts {
-        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        ConnectionCounts {
-            open: read(&self.open),
-            accepted: read(&self.accepted),
-            over_limit: read(&self.over_limit),
-            failed_handshakes: read(&self.failed_handshakes),
-            stalled: read(&self.stalled),
         }
     }
 }

@@ -60,6 +60,11 @@ impl Lifecycle {
         reached(self.phase.subscribe(), phase)
     }
 
+    /// The phase now.
+    pub(crate) fn phase(&self) -> Phase {
+        *self.phase.borrow()
+    }
+
     /// Accepts a call.
     ///
     /// # Errors

@@ -11,6 +11,7 @@
 //! | `convert` | messages to the pipeline's types and back |
 //! | `status` | the one place where a status code is chosen |
 //! | `call`, `call_log` | what surrounds each call: deadline, panics, one log line |
+//! | `telemetry` | metrics, traces, logs, and the port where they are asked for |
 //! | `deadline` | the `grpc-timeout` header |
 //! | `lifecycle` | the server's phase and its open calls |
 //! | `listen` | TCP addresses and Unix sockets |
@@ -39,6 +40,7 @@ mod serve;
 mod service;
 mod status;
 mod stream;
+pub mod telemetry;
 mod tls;
 mod watched;
 mod work;
@@ -48,8 +50,8 @@ pub(crate) use convert::{classification, model, timing};
 
 pub use auth::AuthConfig;
 pub use config::{ConfigError, ServerConfig};
-pub use connections::ConnectionCounts;
 pub use listen::{Listen, Listener, bind};
-pub use serve::{ServeError, ServeReport, check_files, serve};
+pub use serve::{ServeError, ServeReport, check_files, serve, serve_observed};
+pub use telemetry::{LogConfig, LogFormat, Observability};
 pub use tls::{TlsConfig, authorities, certificates, private_key, provider};
 pub use watched::FileError;

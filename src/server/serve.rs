@@ -16,7 +16,7 @@ use tower::Layer;
 use super::auth::Access;
 use super::call::CallLayer;
 use super::config::{ConfigError, ServerConfig};
-use super::connections::{ConnectionStats, Connections};
+use super::connections::Connections;
 use super::lifecycle::{Lifecycle, Phase};
 use super::listen::{Listen, Listener};
 use super::oip;
@@ -25,6 +25,7 @@ use super::proto::classifier_server::{ClassifierServer, SERVICE_NAME};
 use super::received::Budget;
 use super::request::Intake;
 use super::service::Service;
+use super::telemetry::{Metrics, Monitoring, Observability, Observer};
 use super::tls::Tls;
 use super::watched::FileError;
 use crate::engine::DrainReport;
@@ -82,29 +83,71 @@ pub fn check_files(config: &ServerConfig) -> Result<(), FileError> {
     Ok(())
 }
 
-/// Serves `models` on `listener` until `shutdown`.
-///
-/// Connections are taken at once, but health says NOT_SERVING and calls are refused as UNAVAILABLE
-/// until every model has run once. On `shutdown` health says NOT_SERVING first; then calls are
-/// refused, what was accepted is answered, and when that is done the listener and the connections
-/// are closed. All of it takes at most `config.drain_timeout`: whatever is still there then is cut.
+/// Serves `models` on `listener` until `shutdown`, observed by nobody.
 ///
 /// # Errors
-/// See [`ServeError`]. Connections are cut.
+/// As [`serve_observed`].
 pub async fn serve(
     models: Models,
     listener: Listener,
     config: ServerConfig,
     shutdown: impl Future<Output = ()>,
 ) -> Result<ServeReport, ServeError> {
+    let observability = Observability::new(&models);
+    serve_observed(models, listener, config, observability, shutdown).await
+}
+
+/// Serves `models` on `listener` until `shutdown`, and reports to `observability`.
+///
+/// Connections are taken at once, but health says NOT_SERVING and calls are refused as UNAVAILABLE
+/// until every model has run once. On `shutdown` health says NOT_SERVING first; then calls are
+/// refused, what was accepted is answered, and when that is done the listener and the connections
+/// are closed. All of it takes at most `config.drain_timeout`: whatever is still there then is cut.
+/// The monitoring port is answered until then; spans that are left have the time for their flush
+/// besides.
+///
+/// # Errors
+/// See [`ServeError`]. Connections are cut.
+pub async fn serve_observed(
+    models: Models,
+    listener: Listener,
+    config: ServerConfig,
+    mut observability: Observability,
+    shutdown: impl Future<Output = ()>,
+) -> Result<ServeReport, ServeError> {
+    let report = serve_until(models, listener, config, &mut observability, shutdown).await;
+    if let Some(tracing) = observability.tracing {
+        tracing.finish().await;
+    }
+    report
+}
+
+async fn serve_until(
+    models: Models,
+    listener: Listener,
+    config: ServerConfig,
+    observability: &mut Observability,
+    shutdown: impl Future<Output = ()>,
+) -> Result<ServeReport, ServeError> {
     config.validate()?;
+    let observer = Arc::new(Observer::new(observability));
+    let metrics = observer.metrics();
     let server = Running {
         models: Arc::new(models),
         lifecycle: Arc::new(Lifecycle::new()),
         health: HealthReporter::new(),
+        metrics: Arc::clone(metrics),
         drain_timeout: config.drain_timeout,
     };
     server.report(ServingStatus::NotServing).await;
+    let _monitoring = match observability.monitoring.take() {
+        Some((listener, config)) => {
+            config.validate()?;
+            let lifecycle = Arc::clone(&server.lifecycle);
+            Some(Monitoring::start(listener, config, Arc::clone(metrics), lifecycle))
+        }
+        None => None,
+    };
     let access = Access::load(&config.auth)?;
     let tls = Tls::load(&config.tls)?.map(Arc::new);
     let intake = Arc::new(Intake {
@@ -118,11 +161,11 @@ pub async fn serve(
         Arc::clone(&intake),
         tls.clone(),
     )));
-    let service = CallLayer::new(Arc::clone(&server.lifecycle), intake)
+    let service = CallLayer::new(Arc::clone(&server.lifecycle), Arc::clone(&observer), intake)
         .layer(server.routes(&config)?.prepare());
-    let (lifecycle, stats) = (Arc::clone(&server.lifecycle), Arc::<ConnectionStats>::default());
+    let (lifecycle, metrics) = (Arc::clone(&server.lifecycle), Arc::clone(metrics));
     let mut connections =
-        pin!(Connections::new(service, config, tls, lifecycle, stats).run(listener));
+        pin!(Connections::new(service, config, tls, lifecycle, metrics).run(listener));
     let (bound, mut report) = tokio::select! {
         // Connections end only after the server itself has come to its end.
         () = &mut connections => return Ok(ServeReport::default()),
@@ -163,6 +206,7 @@ struct Running {
     models: Arc<Models>,
     lifecycle: Arc<Lifecycle>,
     health: HealthReporter,
+    metrics: Arc<Metrics>,
     drain_timeout: Duration,
 }
 
@@ -247,6 +291,7 @@ impl Running {
 
     /// Says how the server as a whole and its two services are.
     async fn report(&self, status: ServingStatus) {
+        self.metrics.set_serving(status == ServingStatus::Serving);
         for service in ["", SERVICE_NAME, oip::SERVICE_NAME] {
             self.health.set_service_status(service, status).await;
         }

@@ -18,6 +18,7 @@ use super::proto::{
 };
 use super::status::CallError;
 use super::stream::{self, Responses, StreamContext};
+use super::telemetry::CallObserver;
 use super::work::{Work, find_model};
 use crate::engine::Lane;
 use crate::pipeline::{Document, Models};
@@ -54,10 +55,12 @@ impl Service {
         request: Request<ClassifyBatchRequest>,
     ) -> Result<ClassifyBatchResponse, CallError> {
         let deadline = Deadline::of(&request);
+        let observer = CallObserver::of(&request);
         let ClassifyBatchRequest { documents, options } = request.into_inner();
         batch::check_size(documents.len(), self.max_batch_documents)?;
         let lane = batch::default_lane(documents.len());
-        let work = Work::resolve(&self.models, convert::options(options)?, lane, deadline)?;
+        let work = Work::resolve(&self.models, convert::options(options)?, lane, deadline)?
+            .observed(observer);
         let documents: Result<Vec<Document>, _> =
             documents.into_iter().map(|document| convert::document(Some(document))).collect();
         batch::classify(work, documents?, self.max_stream_in_flight).await
@@ -72,9 +75,11 @@ impl Classifier for Service {
     ) -> Result<Response<ClassifyResponse>, Status> {
         let _open = self.lifecycle.accept()?;
         let deadline = Deadline::of(&request);
+        let observer = CallObserver::of(&request);
         let ClassifyRequest { document, options } = request.into_inner();
         let asked = convert::options(options)?;
-        let work = Work::resolve(&self.models, asked, Lane::Interactive, deadline)?;
+        let work =
+            Work::resolve(&self.models, asked, Lane::Interactive, deadline)?.observed(observer);
         let answer = work.classify(&convert::document(document)?).await?;
         let timing = Some(convert::timing(&answer.timing));
         let classification = Some(convert::classification(answer));
@@ -103,6 +108,7 @@ impl Classifier for Service {
             idle_timeout: self.stream_idle_timeout,
             connection: request.extensions().get().cloned(),
             deadline: Deadline::of(&request),
+            observer: CallObserver::of(&request),
             call,
         };
         // The response starts before the first request is there: there are clients that send

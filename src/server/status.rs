@@ -17,6 +17,39 @@ use crate::pipeline::ClassifyError;
 /// `ErrorInfo.domain` of every error.
 const DOMAIN: &str = "tasnif";
 
+/// Every `ErrorInfo.reason`, for those who count them.
+pub(crate) const REASONS: &[&str] = &[
+    "BATCH_SIZE",
+    "BUSY",
+    "CONNECTION_AGE",
+    "DEADLINE_EXCEEDED",
+    "DOCUMENT_TOO_LARGE",
+    "DRAINING",
+    "EMPTY_TEXT",
+    "ENCODER_FAILED",
+    "FIELD_TOO_LONG",
+    "INVALID_JOB",
+    "INVALID_OPTION",
+    "INVALID_TENSOR",
+    "INVALID_TIMEOUT",
+    "MALFORMED_MESSAGE",
+    "MESSAGE_TIMEOUT",
+    "MESSAGE_TOO_LARGE",
+    "MISSING_DOCUMENT",
+    "OVERLOADED",
+    "PANICKED",
+    "TEXT_TOO_LONG",
+    "TOKENIZER_FAILED",
+    "TOO_MANY_FIELDS",
+    "TOO_MANY_WINDOWS",
+    "UNAUTHENTICATED",
+    "UNKNOWN_MODEL",
+    "UNKNOWN_TASK",
+    "UNKNOWN_VERSION",
+    "WARMING_UP",
+    "WORKER_PANICKED",
+];
+
 /// Characters of a message, and of a value in the details. A status travels in HTTP/2 headers, of
 /// which clients take 8 to 16 KiB, and an error may quote what the client sent.
 const MAX_MESSAGE_CHARS: usize = 400;
@@ -134,6 +167,11 @@ impl CallError {
     /// The gRPC code of the error.
     pub(crate) fn code(&self) -> Code {
         facts(self).code
+    }
+
+    /// The stable name of the error, one of [`REASONS`].
+    pub(crate) fn reason(&self) -> &'static str {
+        facts(self).reason
     }
 
     /// Whether the same request may well succeed later.

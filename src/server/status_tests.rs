@@ -144,6 +144,7 @@ fn every_reason_is_documented() {
     let page = include_str!("../../docs/api.md");
     for expected in table() {
         assert!(page.contains(&format!("`{}`", expected.reason)), "{}", expected.reason);
+        assert!(REASONS.contains(&expected.reason), "{}", expected.reason);
     }
 }
 

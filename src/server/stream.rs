@@ -27,6 +27,7 @@ use super::deadline::Deadline;
 use super::lifecycle::{OpenCall, shutting_down};
 use super::proto::{ClassifyStreamRequest, ClassifyStreamResponse};
 use super::status::{CallError, precise};
+use super::telemetry::CallObserver;
 use super::work::{LastingWork, RunningItem};
 use crate::engine::Lane;
 use crate::pipeline::Models;
@@ -47,6 +48,8 @@ pub(crate) struct StreamContext {
     pub(crate) idle_timeout: Duration,
     /// When the caller stops waiting.
     pub(crate) deadline: Option<Instant>,
+    /// What the documents report to.
+    pub(crate) observer: Option<CallObserver>,
     /// The call, open until the responses are dropped.
     pub(crate) call: OpenCall,
     /// The connection that the call is on, if it is on one.
@@ -153,5 +156,6 @@ fn first(
     options: Option<super::proto::Options>,
 ) -> Result<LastingWork, Status> {
     let asked = convert::options(options)?;
-    Ok(LastingWork::resolve(&context.models, asked, Lane::Bulk, context.deadline)?)
+    let work = LastingWork::resolve(&context.models, asked, Lane::Bulk, context.deadline)?;
+    Ok(work.observed(context.observer.clone()))
 }

@@ -10,6 +10,7 @@ use super::call::contained;
 use super::convert::CallOptions;
 use super::deadline::Deadline;
 use super::status::CallError;
+use super::telemetry::CallObserver;
 use crate::engine::{Admission, Lane};
 use crate::pipeline::{Classification, Classifier, Document, Models, Options};
 
@@ -20,6 +21,7 @@ pub(crate) struct Work {
     options: Arc<Options>,
     admission: Admission,
     deadline: Option<Instant>,
+    observer: Option<CallObserver>,
 }
 
 /// Work that goes on for as long as its caller likes. It holds no model: each document runs on the
@@ -29,6 +31,7 @@ pub(crate) struct LastingWork {
     model: String,
     options: Arc<Options>,
     deadline: Option<Instant>,
+    observer: Option<CallObserver>,
 }
 
 /// A document under way in a task of its own. Dropping this cancels it.
@@ -85,7 +88,12 @@ impl Work {
             Lane::Bulk => Admission::Wait,
         };
         let options = Arc::new(Options { lane, ..asked.options });
-        Ok(Self { classifier, options, admission, deadline })
+        Ok(Self { classifier, options, admission, deadline, observer: None })
+    }
+
+    /// The same work, of which every document is reported to `observer`.
+    pub(crate) fn observed(self, observer: Option<CallObserver>) -> Self {
+        Self { observer, ..self }
     }
 
     /// Classifies one document.
@@ -93,20 +101,31 @@ impl Work {
     /// # Errors
     /// Those of the pipeline.
     pub(crate) async fn classify(&self, document: &Document) -> Result<Classification, CallError> {
-        let Self { classifier, options, admission, deadline } = self;
-        Ok(classifier.classify(document, options, *admission, *deadline).await?)
+        let Self { classifier, options, admission, deadline, observer } = self;
+        let answer = classifier.classify(document, options, *admission, *deadline).await?;
+        if let Some(observer) = observer {
+            observer.answered(document, options.lane, &answer);
+        }
+        Ok(answer)
     }
 
     /// Starts on a document, in a task of its own: what waits for a slow reader must not hold a
     /// place in the engine's queue, and what panics must not take its neighbours along.
     pub(crate) fn start(self, document: Result<Document, CallError>) -> RunningItem {
         let id = document.as_ref().map(|document| document.id.clone()).unwrap_or_default();
-        let classify = async move {
-            let document = document?;
-            let classify = contained(self.classify(&document));
-            Deadline::from(self.deadline).limit(classify).await??
+        let run = async move {
+            let classify = async {
+                let document = document?;
+                let classify = contained(self.classify(&document));
+                Deadline::from(self.deadline).limit(classify).await??
+            };
+            let outcome = classify.await;
+            if let (Err(error), Some(observer)) = (&outcome, &self.observer) {
+                observer.document_failed(error);
+            }
+            outcome
         };
-        RunningItem { id, task: tokio::spawn(classify) }
+        RunningItem { id, task: tokio::spawn(run) }
     }
 }
 
@@ -123,7 +142,12 @@ impl LastingWork {
     ) -> Result<Self, CallError> {
         let model = asked.model.clone();
         let Work { options, .. } = Work::resolve(models, asked, lane, deadline)?;
-        Ok(Self { models: Arc::clone(models), model, options, deadline })
+        Ok(Self { models: Arc::clone(models), model, options, deadline, observer: None })
+    }
+
+    /// As [`Work::observed`].
+    pub(crate) fn observed(self, observer: Option<CallObserver>) -> Self {
+        Self { observer, ..self }
     }
 
     /// As [`Work::start`], on the model that is served now.
@@ -139,6 +163,7 @@ impl LastingWork {
             options: Arc::clone(&self.options),
             admission: Admission::Wait,
             deadline: self.deadline,
+            observer: self.observer.clone(),
         };
         Ok(work.start(document))
     }

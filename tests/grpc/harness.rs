@@ -10,8 +10,12 @@ use tasnif::nn::{self, EncodeError, Encoder, PackedTokens, Rows};
 use tasnif::pipeline::{Classifier, DocumentLimits, LoadError, Models};
 use tasnif::server::proto::classifier_client::ClassifierClient;
 use tasnif::server::proto::{self, item_result::Outcome};
-use tasnif::server::{Listen, ServeError, ServeReport, ServerConfig, bind, serve};
+use tasnif::server::telemetry::{MonitoringConfig, Tracing};
+use tasnif::server::{
+    Listen, Observability, ServeError, ServeReport, ServerConfig, bind, serve_observed,
+};
 use tempfile::TempDir;
+use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tonic::transport::{Channel, Endpoint};
@@ -37,6 +41,8 @@ pub(crate) const SENTENCES: [&str; 4] = [
 /// A server that runs until [`stop`](Self::stop), or until it is dropped.
 pub(crate) struct TestServer {
     pub(crate) address: SocketAddr,
+    /// Where `/metrics` is.
+    pub(crate) monitoring: SocketAddr,
     pub(crate) gate: Arc<Gate>,
     pub(crate) models: Models,
     stop: oneshot::Sender<()>,
@@ -83,6 +89,17 @@ impl TestServer {
 
     /// A server that has begun to warm up.
     pub(crate) async fn warming_up(config: ServerConfig, engine: EngineConfig, gate: Gate) -> Self {
+        Self::observed(config, engine, gate, MonitoringConfig::default(), None).await
+    }
+
+    /// A server that has begun to warm up, monitored and traced like this.
+    pub(crate) async fn observed(
+        config: ServerConfig,
+        engine: EngineConfig,
+        gate: Gate,
+        monitoring: MonitoringConfig,
+        tracing: Option<Tracing>,
+    ) -> Self {
         let bundle = tempfile::tempdir().unwrap();
         let gate = Arc::new(gate);
         let models = Models::new(vec![
@@ -90,7 +107,7 @@ impl TestServer {
             classifier(&bundle, "other", engine, &gate),
         ])
         .unwrap();
-        Self::serving(models, config, gate, bundle).await
+        Self::start_serving(models, config, gate, bundle, monitoring, tracing).await
     }
 
     /// A server of `models`, whose files are in `bundle`, that has begun to warm up.
@@ -99,6 +116,18 @@ impl TestServer {
         config: ServerConfig,
         gate: Arc<Gate>,
         bundle: TempDir,
+    ) -> Self {
+        let monitoring = MonitoringConfig::default();
+        Self::start_serving(models, config, gate, bundle, monitoring, None).await
+    }
+
+    async fn start_serving(
+        models: Models,
+        config: ServerConfig,
+        gate: Arc<Gate>,
+        bundle: TempDir,
+        monitoring: MonitoringConfig,
+        tracing: Option<Tracing>,
     ) -> Self {
         // A port that is free.
         let free = Listen::Tcp(SocketAddr::from(([127, 0, 0, 1], 0)));
@@ -109,11 +138,18 @@ impl TestServer {
             Listen::Tcp(address) => *address,
             Listen::Unix(_) => SocketAddr::from(([0, 0, 0, 0], 0)),
         };
+        let port = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let monitored = port.local_addr().unwrap();
+        let mut observability = Observability::new(&models);
+        observability.monitoring = Some((port, monitoring));
+        observability.tracing = tracing;
         let (stop, stopped) = oneshot::channel();
-        let serving = tokio::spawn(serve(models.clone(), listener, config, async {
+        let shutdown = async {
             let _ = stopped.await;
-        }));
-        Self { address, gate, models, stop, serving, _bundle: bundle }
+        };
+        let serving =
+            tokio::spawn(serve_observed(models.clone(), listener, config, observability, shutdown));
+        Self { address, monitoring: monitored, gate, models, stop, serving, _bundle: bundle }
     }
 
     /// Shuts down, and waits until the server has ended.

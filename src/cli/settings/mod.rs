@@ -13,7 +13,8 @@ pub(super) use self::layers::Layers;
 use super::local::ModelArg;
 use crate::engine::EngineConfig;
 use crate::pipeline::{CacheConfig, DocumentLimits, ReloadConfig};
-use crate::server::ServerConfig;
+use crate::server::telemetry::{MonitoringConfig, TracingConfig};
+use crate::server::{LogConfig, ServerConfig};
 
 /// Everything that can be set, as the file lays it out.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
@@ -34,4 +35,10 @@ pub(super) struct Settings {
     pub(super) cache: CacheConfig,
     /// How models are replaced while they serve.
     pub(super) reload: ReloadConfig,
+    /// `/metrics`, `/healthz` and `/readyz`.
+    pub(super) monitoring: MonitoringConfig,
+    /// Spans over OTLP.
+    pub(super) tracing: TracingConfig,
+    /// Log lines.
+    pub(super) log: LogConfig,
 }

@@ -23,6 +23,7 @@ use crate::server::convert::CallOptions;
 use crate::server::deadline::Deadline;
 use crate::server::lifecycle::Lifecycle;
 use crate::server::status::CallError;
+use crate::server::telemetry::CallObserver;
 use crate::server::work::{Work, find_model};
 
 /// Triton's extensions that this server follows.
@@ -87,7 +88,7 @@ impl OpenInference {
         &self,
         request: Request<ModelInferRequest>,
     ) -> Result<ModelInferResponse, CallError> {
-        let deadline = Deadline::of(&request);
+        let (deadline, observer) = (Deadline::of(&request), CallObserver::of(&request));
         let request = request.into_inner();
         let version = request.model_version.unwrap_or_default();
         let fields = ["model_name", "model_version"];
@@ -109,7 +110,7 @@ impl OpenInference {
 
         let lane = batch::default_lane(documents.len());
         let deadline = deadline.into_iter().chain(timeout).min();
-        let work = Work::on(model, asked, lane, deadline)?;
+        let work = Work::on(model, asked, lane, deadline)?.observed(observer);
         let mut answers = Vec::with_capacity(documents.len());
         let mut running = InOrder::new(work, documents, self.in_flight);
         while let Some((_, outcome)) = running.next().await {
