@@ -7,6 +7,8 @@
 //! - **Admission** counts tokens. Over `max_queued_tokens` a job is refused with the
 //!   time in which there should be room, or waits in a line that is bounded too. Bulk
 //!   jobs may hold three quarters of the queue.
+//! - **Clients take turns**: within a lane each gets an equal share of the tokens that
+//!   run while it has work there, so one client's flood does not hold up another's job.
 //! - **Two lanes**: interactive work goes first, bulk work fills what is left of a
 //!   batch and goes first itself after `max_interactive_run` batches.
 //! - **Batches are natural**: a free worker takes what is there, up to
@@ -39,7 +41,7 @@ use tokio::sync::oneshot;
 
 pub use self::config::EngineConfig;
 pub use self::error::{EngineError, StartError};
-pub use self::job::{Admission, Job, JobTiming, Lane, Output};
+pub use self::job::{Admission, ClientId, Job, JobTiming, Lane, Output};
 pub use self::stats::{DrainReport, EngineStats};
 
 use self::queue::{JobId, Queue};

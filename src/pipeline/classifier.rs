@@ -11,8 +11,8 @@ use super::decision::{self, TaskLogits};
 use super::evidence;
 use super::reader::{Reading, Windows};
 use super::types::{
-    Classification, ClassifyError, Document, DocumentLimits, LongText, Options, TaskResult,
-    TextToken, Timing, Tokenization, Usage,
+    Classification, ClassifyError, Document, DocumentLimits, LongText, Options, Submission,
+    TaskResult, TextToken, Timing, Tokenization, Usage,
 };
 use crate::bundle::{Bundle, BundleError, Task, TextConfig, Tokenizer};
 use crate::engine::{
@@ -151,15 +151,14 @@ impl Classifier {
         &self,
         document: &Document,
         options: &Options,
-        admission: Admission,
-        deadline: Option<Instant>,
+        submission: &Submission,
     ) -> Result<Classification, ClassifyError> {
         let started = Instant::now();
         let tasks = self.select(options)?;
-        if deadline.is_some_and(|deadline| deadline <= started) {
+        if submission.deadline.is_some_and(|deadline| deadline <= started) {
             return Err(EngineError::DeadlineExceeded.into());
         }
-        let _held = self.take_in_hand(document, admission, deadline).await?;
+        let _held = self.take_in_hand(document, submission).await?;
         let windows = self.read(document.clone(), options.long_text).await?;
         let tokenize = started.elapsed();
 
@@ -168,7 +167,7 @@ impl Classifier {
             windows: windows.sequences.len(),
             truncated: windows.truncated,
         };
-        let (logits, timing) = self.run(vec![windows], options.lane, admission, deadline).await?;
+        let (logits, timing) = self.run(vec![windows], options.lane, submission).await?;
         let logits = logits.first().map(Vec::as_slice).unwrap_or_default();
 
         let chosen = tasks
@@ -178,7 +177,7 @@ impl Classifier {
             chosen.map(|(task, logits)| decision::decide(task, logits, options)).collect();
         if options.evidence > 0 {
             let tokens = usage.tokens;
-            let run = evidence::Run { classifier: self, document, options, tokens, deadline };
+            let run = evidence::Run { classifier: self, document, options, tokens, submission };
             run.explain(&tasks, &mut results).await?;
         }
         Ok(Classification {
@@ -229,9 +228,8 @@ impl Classifier {
         let text = self.info.max_window_tokens.saturating_sub(special);
         sequence.extend(std::iter::repeat_n(filler, text));
         sequence.extend_from_slice(tokenizer.suffix());
-        let sequences = vec![sequence];
-        let (lane, admission, deadline) = (Lane::Interactive, Admission::Wait, None);
-        self.engine.submit(Job { sequences, lane, admission, deadline }).await?;
+        let (sequences, admission) = (vec![sequence], Admission::Wait);
+        self.engine.submit(Job { sequences, admission, ..Job::default() }).await?;
         Ok(())
     }
 
@@ -253,8 +251,7 @@ impl Classifier {
     async fn take_in_hand(
         &self,
         document: &Document,
-        admission: Admission,
-        deadline: Option<Instant>,
+        submission: &Submission,
     ) -> Result<SemaphorePermit<'_>, ClassifyError> {
         let limit = self.limits().max_open_bytes;
         let bytes = document.id.len() + document.title.len() + document.text.len();
@@ -264,7 +261,7 @@ impl Classifier {
         }
         let size = kilobytes(bytes);
         let busy = ClassifyError::Busy { limit, retry_after: BUSY_RETRY_AFTER };
-        match (admission, deadline) {
+        match (submission.admission, submission.deadline) {
             (Admission::Reject, _) => self.room.try_acquire_many(size).map_err(|_| busy),
             // The semaphore is never closed.
             (Admission::Wait, None) => self.room.acquire_many(size).await.map_err(|_| busy),
@@ -339,15 +336,15 @@ impl Classifier {
         &self,
         documents: Vec<Windows>,
         lane: Lane,
-        admission: Admission,
-        deadline: Option<Instant>,
+        submission: &Submission,
     ) -> Result<(Vec<Vec<TaskLogits>>, JobTiming), EngineError> {
         let lengths: Vec<Vec<usize>> = documents
             .iter()
             .map(|windows| windows.sequences.iter().map(Vec::len).collect())
             .collect();
         let sequences = documents.into_iter().flat_map(|windows| windows.sequences).collect();
-        let job = Job { sequences, lane, admission, deadline };
+        let Submission { client, admission, deadline } = submission.clone();
+        let job = Job { sequences, client, lane, admission, deadline };
         let Output { rows, timing } = self.engine.submit(job).await?;
         let mut rows = rows.iter();
         let aggregate = |lengths: &Vec<usize>| {

@@ -14,7 +14,7 @@ pub use classifier::{Classifier, LoadError, ModelInfo};
 pub use models::{Models, ModelsError};
 pub use types::{
     Classification, ClassifyError, Document, DocumentLimits, Evidence, LabelScore, LongText,
-    Options, TaskResult, TextToken, Timing, Tokenization, Usage,
+    Options, Submission, TaskResult, TextToken, Timing, Tokenization, Usage,
 };
 
 use crate::bundle::{TextConfig, Tokenizer};

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use crate::engine::{EngineError, Lane};
+use tokio::time::Instant;
+
+use crate::engine::{Admission, ClientId, EngineError, Lane};
 
 /// A piece of news.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -44,6 +46,17 @@ pub struct Options {
     pub with_logits: bool,
     /// Sentences of evidence a task, at most; 0: none.
     pub evidence: usize,
+}
+
+/// How a document enters the queue, and for whom.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Submission {
+    /// On whose behalf: clients share the engine fairly.
+    pub client: ClientId,
+    /// What happens if there is no room.
+    pub admission: Admission,
+    /// When the caller stops caring; `None`: never.
+    pub deadline: Option<Instant>,
 }
 
 /// The answer for one document.

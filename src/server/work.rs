@@ -10,16 +10,15 @@ use super::call::contained;
 use super::convert::CallOptions;
 use super::deadline::Deadline;
 use super::status::CallError;
-use crate::engine::{Admission, Lane};
-use crate::pipeline::{Classification, Classifier, Document, Models, Options};
+use crate::engine::{Admission, ClientId, Lane};
+use crate::pipeline::{Classification, Classifier, Document, Models, Options, Submission};
 
 /// What all documents of a call have in common.
 #[derive(Clone)]
 pub(crate) struct Work {
     classifier: Arc<Classifier>,
     options: Options,
-    admission: Admission,
-    deadline: Option<Instant>,
+    submission: Submission,
 }
 
 /// A document under way in a task of its own. Dropping this cancels it.
@@ -64,12 +63,14 @@ impl Work {
             Lane::Bulk => Admission::Wait,
         };
         let options = Options { lane, ..asked.options };
-        Ok(Self { classifier: Arc::clone(classifier), options, admission, deadline })
+        let submission = Submission { client: ClientId::default(), admission, deadline };
+        Ok(Self { classifier: Arc::clone(classifier), options, submission })
     }
 
     /// The same work, of which every document waits for room in the queue.
     pub(crate) fn waiting(self) -> Self {
-        Self { admission: Admission::Wait, ..self }
+        let submission = Submission { admission: Admission::Wait, ..self.submission };
+        Self { submission, ..self }
     }
 
     /// Classifies one document.
@@ -77,8 +78,7 @@ impl Work {
     /// # Errors
     /// Those of the pipeline.
     pub(crate) async fn classify(&self, document: &Document) -> Result<Classification, CallError> {
-        let Self { classifier, options, admission, deadline } = self;
-        Ok(classifier.classify(document, options, *admission, *deadline).await?)
+        Ok(self.classifier.classify(document, &self.options, &self.submission).await?)
     }
 
     /// Starts on a document, in a task of its own: what waits for a slow reader must not hold a
@@ -89,7 +89,7 @@ impl Work {
         let classify = async move {
             let document = document?;
             let classify = contained(work.classify(&document));
-            Deadline::from(work.deadline).limit(classify).await??
+            Deadline::from(work.submission.deadline).limit(classify).await??
         };
         RunningItem { id, task: tokio::spawn(classify) }
     }

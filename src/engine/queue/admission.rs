@@ -1,9 +1,11 @@
 //! Who gets into the queue.
 //!
 //! The queue holds `max_queued_tokens`, of which bulk jobs may hold three quarters,
-//! so that a flood of them never shuts interactive jobs out. Within a lane nobody
-//! overtakes: while a job waits for room, later ones of its lane wait or are refused.
-//! Of those that wait each lane holds `max_waiting_tokens`.
+//! so that a flood of them never shuts interactive jobs out. Of those that wait for
+//! room each lane holds `max_waiting_tokens`. They get in in the order of their
+//! [`FairLine`](super::fair::FairLine): a client's in the order of arrival, and clients
+//! in turn. While one waits for room, later jobs of its lane wait behind it or are
+//! refused.
 //!
 //! Between the lanes, the job at the head of a lane's line claims its tokens: later
 //! jobs of the *other* lane must leave that much room. So a stream of small jobs
@@ -16,6 +18,7 @@
 use tokio::time::Instant;
 
 use super::entry::Entry;
+use super::fair::Head;
 use super::{JobId, Queue, Reply};
 use crate::engine::error::EngineError;
 use crate::engine::job::{Admission, Job, Lane};
@@ -45,15 +48,17 @@ impl Queue {
         self.next_id += 1;
         let lane = self.lanes.get_mut(job.lane);
         if enters {
-            lane.queued.insert(id);
-            lane.queued_tokens += tokens;
+            lane.queued.push(&job.client, id, tokens);
             lane.queued_sequences += job.sequences.len();
         } else {
-            lane.waiting.insert(id);
-            lane.waiting_tokens += tokens;
+            lane.waiting.push(&job.client, id, tokens);
         }
         self.deadlines.extend(job.deadline.map(|deadline| (deadline, id)));
         self.jobs.insert(id, Entry::new(job, tokens, reply, now));
+        if !enters {
+            // It may be its client's turn before that of those who wait already.
+            self.admit_waiting(now);
+        }
         Ok(id)
     }
 
@@ -64,30 +69,30 @@ impl Queue {
     }
 
     fn admit_head(&mut self, lane: Lane, now: Instant) -> bool {
-        let Some((id, tokens)) = self.head(lane) else { return false };
+        let Some((Head { tag, job: id, client }, tokens)) = self.head(lane) else { return false };
         if !self.has_room(id, lane, tokens) {
             return false;
         }
         let Some(entry) = self.jobs.get_mut(&id) else { return false };
         entry.admitted = now;
         let lane = self.lanes.get_mut(lane);
-        lane.waiting.remove(&id);
-        lane.waiting_tokens -= tokens;
-        lane.queued.insert(id);
-        lane.queued_tokens += tokens;
+        lane.waiting.start(tag);
+        lane.waiting.serve(&client, tokens, true);
+        lane.waiting.rest();
+        lane.queued.push(&client, id, tokens);
         lane.queued_sequences += entry.rest.len();
         true
     }
 
-    /// The job that has waited longest for room in `lane`, and its tokens.
-    pub(super) fn head(&self, lane: Lane) -> Option<(JobId, usize)> {
-        let id = *self.lanes.get(lane).waiting.first()?;
-        self.jobs.get(&id).map(|entry| (id, entry.rest_tokens))
+    /// The job whose turn it is to get into `lane` next, and its tokens.
+    pub(super) fn head(&self, lane: Lane) -> Option<(Head, usize)> {
+        let head = self.lanes.get(lane).waiting.first()?;
+        self.jobs.get(&head.job).map(|entry| (head, entry.rest_tokens))
     }
 
     /// Whether job `id` may enter `lane` with its `tokens` now.
     pub(super) fn has_room(&self, id: JobId, lane: Lane, tokens: usize) -> bool {
-        let in_lane = self.lanes.get(lane).queued_tokens + tokens;
+        let in_lane = self.lanes.get(lane).queued.tokens() + tokens;
         let in_all = self.queued_tokens() + self.claim_on(lane, id) + tokens;
         in_lane <= self.config.lane_limit(lane) && in_all <= self.config.max_queued_tokens
     }
@@ -95,9 +100,9 @@ impl Queue {
     /// Tokens that job `id` of `lane` must leave free for the head of the other line.
     fn claim_on(&self, lane: Lane, id: JobId) -> usize {
         let other = lane.other();
-        let room = self.config.lane_limit(other) - self.lanes.get(other).queued_tokens;
+        let room = self.config.lane_limit(other) - self.lanes.get(other).queued.tokens();
         match self.head(other) {
-            Some((head, tokens)) if head < id && tokens <= room => tokens,
+            Some((head, tokens)) if head.job < id && tokens <= room => tokens,
             _ => 0,
         }
     }
@@ -105,7 +110,7 @@ impl Queue {
     /// Refuses a job for which the line of `lane` is too long. It takes any job while
     /// it is empty, since one over its limit could otherwise never run.
     fn check_line(&self, lane: Lane, tokens: usize) -> Result<(), EngineError> {
-        let waiting = self.lanes.get(lane).waiting_tokens;
+        let waiting = self.lanes.get(lane).waiting.tokens();
         let limit = self.config.max_waiting_tokens;
         if waiting == 0 || waiting + tokens <= limit {
             return Ok(());
@@ -117,12 +122,12 @@ impl Queue {
 
     fn overloaded(&self, id: JobId, lane: Lane, tokens: usize) -> EngineError {
         let state = self.lanes.get(lane);
-        let in_lane = state.queued_tokens + state.waiting_tokens;
+        let in_lane = state.queued.tokens() + state.waiting.tokens();
         let lane_limit = self.config.lane_limit(lane);
         let (queued_tokens, limit) = if in_lane + tokens > lane_limit {
             (in_lane, lane_limit)
         } else {
-            let in_all = self.queued_tokens() + state.waiting_tokens + self.claim_on(lane, id);
+            let in_all = self.queued_tokens() + state.waiting.tokens() + self.claim_on(lane, id);
             (in_all, self.config.max_queued_tokens)
         };
         let retry_after = self.rate.retry_after((queued_tokens + tokens).saturating_sub(limit));

@@ -4,14 +4,15 @@ use std::collections::VecDeque;
 
 use tokio::time::Instant;
 
-use super::{Batch, JobId, Piece, Reply};
+use super::{JobId, Piece, Reply};
 use crate::engine::error::EngineError;
-use crate::engine::job::{Job, JobTiming, Lane, Output};
+use crate::engine::job::{ClientId, Job, JobTiming, Lane, Output};
 use crate::nn::Rows;
 
 /// A job that has not been answered.
 #[derive(Debug)]
 pub(super) struct Entry {
+    pub(super) client: ClientId,
     pub(super) lane: Lane,
     pub(super) deadline: Option<Instant>,
     /// Sequences in no batch yet, in order.
@@ -34,6 +35,7 @@ pub(super) struct Entry {
 impl Entry {
     pub(super) fn new(job: Job, tokens: usize, reply: Reply, now: Instant) -> Self {
         Self {
+            client: job.client,
             lane: job.lane,
             deadline: job.deadline,
             rest_tokens: tokens,
@@ -47,20 +49,19 @@ impl Entry {
         }
     }
 
-    /// Moves sequences, in order, to `batch` while they fit `max_tokens`. The first
-    /// of a batch always fits: a sequence over the budget runs alone.
-    pub(super) fn take_into(&mut self, id: JobId, batch: &mut Batch, max_tokens: usize) {
+    /// Tokens of the next sequence; 0 if there is none.
+    pub(super) fn next_tokens(&self) -> usize {
+        self.rest.front().map_or(0, Vec::len)
+    }
+
+    /// Moves the next sequence to the end of `pieces`.
+    pub(super) fn take_into(&mut self, id: JobId, pieces: &mut Vec<Piece>) {
         let first = self.sequences - self.rest.len();
-        let mut sequences = Vec::new();
-        while let Some(next) = self.rest.front()
-            && (batch.tokens == 0 || batch.tokens + next.len() <= max_tokens)
-        {
-            batch.tokens += next.len();
-            self.rest_tokens -= next.len();
-            sequences.extend(self.rest.pop_front());
-        }
-        if !sequences.is_empty() {
-            batch.pieces.push(Piece { job: id, first, sequences });
+        let Some(sequence) = self.rest.pop_front() else { return };
+        self.rest_tokens -= sequence.len();
+        match pieces.last_mut() {
+            Some(piece) if piece.job == id => piece.sequences.push(sequence),
+            _ => pieces.push(Piece { job: id, first, sequences: vec![sequence] }),
         }
     }
 

@@ -1,13 +1,15 @@
 //! Which sequences run next.
 //!
-//! One lane goes first and the other fills the room that is left, each in order:
-//! the first sequence of a lane that does not fit ends that lane's part. Interactive
+//! One lane goes first and the other fills the room that is left, each in the order of
+//! its [`FairLine`](super::fair::FairLine), sequence by sequence: the first sequence of
+//! a lane that does not fit ends that lane's part. Interactive
 //! goes first, but after `max_interactive_run` such batches in a row while bulk work
 //! was queued, bulk goes first once. So the oldest bulk sequence waits for at most
 //! that many batches, however much interactive work there is.
 
 use tokio::time::Instant;
 
+use super::fair::Head;
 use super::{JobId, Queue};
 use crate::engine::job::Lane;
 
@@ -25,7 +27,7 @@ pub(in crate::engine) enum Step {
 /// Sequences to run in one forward pass.
 #[derive(Debug)]
 pub(in crate::engine) struct Batch {
-    /// One a job, in the order in which they run.
+    /// In the order in which they run; a job may have several.
     pub(in crate::engine) pieces: Vec<Piece>,
     /// Tokens over all pieces.
     pub(in crate::engine) tokens: usize,
@@ -55,18 +57,22 @@ impl Queue {
     /// Drops what has expired and gives a free worker its next batch.
     pub(in crate::engine) fn next(&mut self, now: Instant) -> Step {
         self.expire(now);
-        let Some(oldest) = self.oldest_admission() else { return Step::Wait };
-        let ready = oldest + self.config.linger;
-        let full = self.queued_tokens() >= self.config.max_batch_tokens;
-        if !full && now < ready && self.drain.is_none() {
-            return Step::WaitUntil(ready);
+        match self.lingers(now) {
+            Some(ready) => Step::WaitUntil(ready),
+            None => self.form(now).map_or(Step::Wait, Step::Run),
         }
-        self.form(now).map_or(Step::Wait, Step::Run)
     }
 
-    fn oldest_admission(&self) -> Option<Instant> {
-        let heads = [&self.lanes.interactive, &self.lanes.bulk].map(|lane| lane.queued.first());
-        heads.into_iter().flatten().filter_map(|id| self.jobs.get(id)).map(|job| job.admitted).min()
+    /// Until when a free worker waits for a fuller batch, if it does.
+    fn lingers(&self, now: Instant) -> Option<Instant> {
+        let full = self.queued_tokens() >= self.config.max_batch_tokens;
+        if full || self.config.linger.is_zero() || self.drain.is_some() {
+            return None;
+        }
+        let heads = self.lanes.each().into_iter().flat_map(|lane| lane.queued.heads());
+        let oldest =
+            heads.filter_map(|head| self.jobs.get(&head.job)).map(|job| job.admitted).min();
+        oldest.map(|oldest| oldest + self.config.linger).filter(|ready| now < *ready)
     }
 
     fn form(&mut self, now: Instant) -> Option<Batch> {
@@ -97,19 +103,22 @@ impl Queue {
         Some(Lane::Interactive)
     }
 
+    /// Takes sequences of `lane` while they fit. The first of a batch always fits: one
+    /// over the budget runs alone.
     fn fill(&mut self, batch: &mut Batch, lane: Lane) {
         let lane = self.lanes.get_mut(lane);
-        while let Some(&id) = lane.queued.first()
-            && let Some(entry) = self.jobs.get_mut(&id)
+        if let Some(Head { tag, .. }) = lane.queued.first() {
+            lane.queued.start(tag);
+        }
+        while let Some(Head { job, client, .. }) = lane.queued.first()
+            && let Some(entry) = self.jobs.get_mut(&job)
+            && let tokens = entry.next_tokens()
+            && (batch.tokens == 0 || batch.tokens + tokens <= self.config.max_batch_tokens)
         {
-            let (tokens, sequences) = (entry.rest_tokens, entry.rest.len());
-            entry.take_into(id, batch, self.config.max_batch_tokens);
-            lane.queued_tokens -= tokens - entry.rest_tokens;
-            lane.queued_sequences -= sequences - entry.rest.len();
-            if !entry.rest.is_empty() {
-                break; // its next sequence does not fit
-            }
-            lane.queued.pop_first();
+            entry.take_into(job, &mut batch.pieces);
+            batch.tokens += tokens;
+            lane.queued.serve(&client, tokens, entry.rest.is_empty());
+            lane.queued_sequences -= 1;
         }
     }
 }

@@ -6,12 +6,16 @@
 //! answers by closing the way to the caller. Callers pass the time, which must not
 //! go backwards.
 //!
-//! [`admission`] decides who gets in, [`forming`] who runs next.
+//! [`admission`] decides who gets in, [`forming`] who runs next; [`fair`] is the order
+//! between clients in both.
 
 mod admission;
 #[cfg(test)]
 mod admission_tests;
 mod entry;
+mod fair;
+#[cfg(test)]
+mod fair_tests;
 mod forming;
 #[cfg(test)]
 mod model_tests;
@@ -25,6 +29,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use self::entry::Entry;
+use self::fair::FairLine;
 pub(super) use self::forming::{Batch, Piece, Step};
 use super::config::EngineConfig;
 use super::error::EngineError;
@@ -69,16 +74,14 @@ pub(super) struct Queue {
     batches: u64,
 }
 
-/// The jobs of a lane. Ids grow, so both sets are in the order of arrival.
+/// The jobs of a lane.
 #[derive(Debug, Default)]
 struct LaneState {
     /// Accepted jobs that have sequences in no batch yet.
-    queued: BTreeSet<JobId>,
-    queued_tokens: usize,
+    queued: FairLine,
     queued_sequences: usize,
     /// Jobs that wait for room.
-    waiting: BTreeSet<JobId>,
-    waiting_tokens: usize,
+    waiting: FairLine,
 }
 
 #[derive(Debug)]
@@ -163,6 +166,7 @@ impl Queue {
         }
         self.finished_tokens += done_tokens as u64;
         self.rate.observe(done_tokens, now.saturating_duration_since(started));
+        self.rest();
         self.admit_waiting(now);
     }
 
@@ -172,13 +176,13 @@ impl Queue {
         if self.drain.is_some() {
             return;
         }
-        let [interactive, bulk] =
-            [&self.lanes.interactive, &self.lanes.bulk].map(|lane| lane.waiting.clone());
-        let refused = interactive.len() + bulk.len();
+        let waiting: BTreeSet<JobId> =
+            self.lanes.each().into_iter().flat_map(|lane| lane.waiting.ids()).collect();
+        let refused = waiting.len();
         let accepted = self.jobs.len() - refused;
         // First of all, so that it holds whatever happens while jobs are answered.
         self.drain = Some(Drain { accepted, refused, abandoned: 0 });
-        for id in interactive.into_iter().chain(bulk) {
+        for id in waiting {
             self.answer(id, Err(DRAINING));
         }
     }
@@ -290,17 +294,24 @@ impl Queue {
             self.deadlines.remove(&(deadline, id));
         }
         let lane = self.lanes.get_mut(entry.lane);
-        if lane.waiting.remove(&id) {
-            lane.waiting_tokens -= entry.rest_tokens;
-        }
-        if lane.queued.remove(&id) {
-            lane.queued_tokens -= entry.rest_tokens;
+        if lane.queued.remove(&entry.client, id, entry.rest_tokens) {
             lane.queued_sequences -= entry.rest.len();
+            self.rest();
+        } else if lane.waiting.remove(&entry.client, id, entry.rest_tokens) {
+            lane.waiting.rest();
         }
         Some(entry)
     }
 
+    /// Lets the lanes forget whom they have served, once nothing runs.
+    fn rest(&mut self) {
+        if self.running_batches == 0 {
+            self.lanes.interactive.queued.rest();
+            self.lanes.bulk.queued.rest();
+        }
+    }
+
     fn queued_tokens(&self) -> usize {
-        self.lanes.interactive.queued_tokens + self.lanes.bulk.queued_tokens
+        self.lanes.interactive.queued.tokens() + self.lanes.bulk.queued.tokens()
     }
 }

@@ -5,11 +5,12 @@ use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 
 use super::*;
-use crate::engine::job::{Admission, Lane};
+use crate::engine::job::{Admission, ClientId, Lane};
 
 const MAX_BATCH: usize = 16;
 const MAX_QUEUED: usize = 60;
 const MAX_WAITING: usize = 50;
+const CLIENTS: [&str; 3] = ["", "a", "b"];
 
 #[derive(Clone, Debug)]
 enum Op {
@@ -17,6 +18,7 @@ enum Op {
         lengths: Vec<usize>,
         bulk: bool,
         wait: bool,
+        client: usize,
         deadline_ms: Option<u64>,
     },
     Cancel(prop::sample::Index),
@@ -31,8 +33,10 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
     let lengths = prop::collection::vec(1..=20_usize, 1..4);
     let deadline = prop::option::weighted(0.3, 1..30_u64);
     let op = prop_oneof![
-        5 => (lengths, any::<bool>(), any::<bool>(), deadline).prop_map(
-            |(lengths, bulk, wait, deadline_ms)| Op::Submit { lengths, bulk, wait, deadline_ms }
+        5 => (lengths, any::<bool>(), any::<bool>(), 0..CLIENTS.len(), deadline).prop_map(
+            |(lengths, bulk, wait, client, deadline_ms)| {
+                Op::Submit { lengths, bulk, wait, client, deadline_ms }
+            }
         ),
         1 => any::<prop::sample::Index>().prop_map(Op::Cancel),
         4 => Just(Op::Form),
@@ -54,28 +58,55 @@ struct Caller {
     answers: usize,
 }
 
+/// Whether job `id` is in a lane.
+fn queued(queue: &Queue, id: JobId) -> bool {
+    queue.lanes.each().into_iter().any(|lane| lane.queued.ids().any(|other| other == id))
+}
+
+fn tokens<'a>(jobs: impl IntoIterator<Item = &'a Entry>) -> usize {
+    jobs.into_iter().flat_map(|job| &job.rest).map(Vec::len).sum()
+}
+
+fn check_line(queue: &Queue, line: &FairLine) {
+    let jobs: Vec<&Entry> = line.ids().map(|id| &queue.jobs[&id]).collect();
+    assert_eq!((line.len(), line.tokens()), (jobs.len(), tokens(jobs.iter().copied())));
+    for client in CLIENTS.map(ClientId::new) {
+        let own = jobs.iter().copied().filter(|job| job.client == client);
+        assert_eq!(line.tokens_of(&client), tokens(own));
+    }
+    let tags: Vec<_> = line.heads().map(|head| head.tag).collect();
+    assert!(tags.is_sorted() && tags.len() == line.clients());
+    assert!(line.remembered() <= CLIENTS.len());
+}
+
 fn check_counts(queue: &Queue) {
     for (lane, limit) in [(Lane::Interactive, MAX_QUEUED), (Lane::Bulk, MAX_QUEUED / 4 * 3)] {
         let state = queue.lanes.get(lane);
-        let jobs = |ids: &BTreeSet<JobId>| ids.iter().map(|id| &queue.jobs[id]).collect::<Vec<_>>();
-        let tokens =
-            |jobs: &[&Entry]| jobs.iter().flat_map(|job| &job.rest).map(Vec::len).sum::<usize>();
-        let (queued, waiting) = (jobs(&state.queued), jobs(&state.waiting));
-        assert_eq!(state.queued_tokens, tokens(&queued));
-        assert_eq!(state.waiting_tokens, tokens(&waiting));
+        check_line(queue, &state.queued);
+        check_line(queue, &state.waiting);
+        let queued: Vec<&Entry> = state.queued.ids().map(|id| &queue.jobs[&id]).collect();
         assert_eq!(state.queued_sequences, queued.iter().map(|job| job.rest.len()).sum::<usize>());
         assert!(queued.iter().all(|job| job.lane == lane && !job.rest.is_empty()));
-        assert!(state.queued_tokens <= limit);
-        assert!(state.waiting_tokens <= MAX_WAITING || waiting.len() == 1);
-        assert!(state.waiting.iter().all(|id| state.queued.last().is_none_or(|last| last < id)));
+        assert!(state.queued.tokens() <= limit);
+        assert!(state.waiting.tokens() <= MAX_WAITING || state.waiting.len() == 1);
+        // A client's jobs get in in the order of arrival.
+        for waiting in state.waiting.ids() {
+            let client = &queue.jobs[&waiting].client;
+            let own = state.queued.ids().filter(|id| queue.jobs[id].client == *client);
+            assert!(own.into_iter().all(|id| id < waiting));
+        }
     }
     assert!(queue.queued_tokens() <= MAX_QUEUED);
     // Nobody waits while there is room: no worker would be told when it is taken.
     for lane in [Lane::Interactive, Lane::Bulk] {
-        assert!(queue.head(lane).is_none_or(|(id, tokens)| !queue.has_room(id, lane, tokens)));
+        let head = queue.head(lane);
+        assert!(head.is_none_or(|(head, tokens)| !queue.has_room(head.job, lane, tokens)));
     }
     assert!(queue.has_queued() || queue.stats().waiting_jobs == 0);
     assert_eq!(queue.deadlines.len(), queue.jobs.values().filter(|j| j.deadline.is_some()).count());
+    let remembered = |lane: &LaneState| lane.queued.remembered() + lane.waiting.remembered();
+    let idle = queue.is_empty() && queue.running_batches == 0;
+    assert!(!idle || queue.lanes.each().into_iter().all(|lane| remembered(lane) == 0));
 }
 
 fn finish(queue: &mut Queue, batch: Batch, fails: bool, now: Instant) {
@@ -117,23 +148,24 @@ fn run(ops: Vec<Op>) {
     for (tag, op) in ops.into_iter().enumerate() {
         let tag = tag as u32;
         match op {
-            Op::Submit { lengths, bulk, wait, deadline_ms } => {
+            Op::Submit { lengths, bulk, wait, client, deadline_ms } => {
                 let lane = if bulk { Lane::Bulk } else { Lane::Interactive };
                 let job = Job {
                     sequences: lengths.iter().map(|length| vec![tag; *length]).collect(),
+                    client: ClientId::new(CLIENTS[client]),
                     lane,
                     admission: if wait { Admission::Wait } else { Admission::Reject },
                     deadline: deadline_ms.map(|ms| now + Duration::from_millis(ms)),
                 };
                 let tokens: usize = lengths.iter().sum();
-                let own = if bulk { 0 } else { queue.lanes.interactive.queued_tokens };
+                let own = if bulk { 0 } else { queue.lanes.interactive.queued.tokens() };
                 let nobody_waits = queue.lanes.interactive.waiting.is_empty();
                 let drains = queue.drain.is_some();
                 let must_enter = !drains && !bulk && nobody_waits && own + tokens <= MAX_QUEUED / 4;
                 let (reply, answer) = oneshot::channel();
                 match queue.submit(job, reply, now) {
                     Ok(id) => {
-                        assert!(!must_enter || queue.lanes.interactive.queued.contains(&id));
+                        assert!(!must_enter || queued(&queue, id));
                         let sequences = lengths.len();
                         let (cancelled, answers) = (false, 0);
                         callers.push(Caller { id, tag, sequences, answer, cancelled, answers });
@@ -141,7 +173,7 @@ fn run(ops: Vec<Op>) {
                     Err(error) => {
                         assert_eq!(drains, error == DRAINING);
                         assert!(!must_enter, "refused within the last quarter: {error}");
-                        let line = queue.lanes.get(lane).waiting_tokens;
+                        let line = queue.lanes.get(lane).waiting.tokens();
                         let too_long = line > 0 && line + tokens > MAX_WAITING;
                         let too_large = matches!(error, EngineError::TooLarge { .. });
                         assert!(!wait || drains || too_large || too_long, "{error}");

@@ -1,7 +1,7 @@
 //! The policy, step by step, at times that the tests choose.
 
 use super::*;
-use crate::engine::job::{Admission, JobTiming, Lane};
+use crate::engine::job::{Admission, ClientId, JobTiming, Lane};
 use crate::nn::Rows;
 
 pub(super) type Answer = oneshot::Receiver<Result<Output, EngineError>>;
@@ -33,6 +33,10 @@ pub(super) fn interactive(tag: u32, lengths: &[usize]) -> Job {
 
 pub(super) fn bulk(tag: u32, lengths: &[usize]) -> Job {
     job(Lane::Bulk, tag, lengths)
+}
+
+pub(super) fn of(client: &str, job: Job) -> Job {
+    Job { client: ClientId::new(client), ..job }
 }
 
 pub(super) fn waits(job: Job) -> Job {

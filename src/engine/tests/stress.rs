@@ -10,7 +10,9 @@ use proptest::test_runner::RngSeed;
 use tokio::time::Instant;
 
 use super::fake::*;
-use crate::engine::{Admission, Engine, EngineConfig, EngineError, EngineStats, Job, Lane, Output};
+use crate::engine::{
+    Admission, ClientId, Engine, EngineConfig, EngineError, EngineStats, Job, Lane, Output,
+};
 
 #[derive(Clone, Debug)]
 struct Plan {
@@ -35,7 +37,8 @@ fn plan(poison: bool) -> impl Strategy<Value = Plan> {
             sequences[0].extend(poison);
             let lane = if bulk { Lane::Bulk } else { Lane::Interactive };
             let admission = if wait { Admission::Wait } else { Admission::Reject };
-            let job = Job { sequences, lane, admission, deadline: None };
+            let client = ClientId::new(if wait ^ bulk { "a" } else { "b" });
+            let job = Job { sequences, client, lane, admission, deadline: None };
             Plan { job, deadline, leaves_after }
         },
     )
