@@ -4,9 +4,10 @@
 //! It knows no transport and no tensor library. `queue/` is the whole policy, as a
 //! machine without threads or clock; `worker.rs` drives it; [`Engine`] is its face.
 //!
-//! - **Admission** counts tokens. Over `max_queued_tokens` a job is refused with the
-//!   time in which there should be room, or waits in a line that is bounded too. Bulk
-//!   jobs may hold three quarters of the queue.
+//! - **Admission** counts tokens. Over `max_queued_tokens`, or its client over
+//!   `max_queued_tokens_per_client`, a job is refused with the time in which there should
+//!   be room, or waits in a line that is bounded too. Bulk jobs may hold three quarters
+//!   of the queue. A job that could not run by its deadline is refused at once as well.
 //! - **Clients take turns**: within a lane each gets an equal share of the tokens that
 //!   run while it has work there, so one client's flood does not hold up another's job.
 //! - **Two lanes**: interactive work goes first, bulk work fills what is left of a
@@ -99,7 +100,9 @@ impl Engine {
     /// - [`InvalidJob`](EngineError::InvalidJob): no sequence, an empty one, or one
     ///   longer than the encoder takes.
     /// - [`TooLarge`](EngineError::TooLarge), [`Overloaded`](EngineError::Overloaded),
-    ///   [`Draining`](EngineError::Draining): the job was not accepted.
+    ///   [`ClientOverloaded`](EngineError::ClientOverloaded),
+    ///   [`WouldExpire`](EngineError::WouldExpire), [`Draining`](EngineError::Draining):
+    ///   the job was not accepted.
     /// - [`DeadlineExceeded`](EngineError::DeadlineExceeded): at the deadline, wherever
     ///   the job then is; at once if it has passed.
     /// - [`Encode`](EngineError::Encode), [`WorkerPanicked`](EngineError::WorkerPanicked):

@@ -5,10 +5,16 @@
 pub struct EngineStats {
     /// Jobs accepted and not yet answered, queued or running.
     pub open_jobs: usize,
-    /// Jobs that wait for room in the queue; none of the figures below counts them.
+    /// Jobs that wait for room in the queue; no figure but the next counts them.
     pub waiting_jobs: usize,
+    /// Tokens of the jobs that wait for room.
+    pub waiting_tokens: usize,
+    /// Clients with jobs queued, counted in each lane.
+    pub queued_clients: usize,
     /// Tokens queued, in no batch yet.
     pub queued_tokens: usize,
+    /// Those of them that are in the bulk lane.
+    pub queued_bulk_tokens: usize,
     /// Sequences queued, in no batch yet.
     pub queued_sequences: usize,
     /// Tokens in batches that run now.

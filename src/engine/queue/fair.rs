@@ -176,13 +176,11 @@ impl FairLine {
     }
 
     /// Tokens of the jobs of `client`.
-    #[cfg(test)]
     pub(super) fn tokens_of(&self, client: &ClientId) -> usize {
         self.clients.get(client).map_or(0, |flow| flow.tokens)
     }
 
     /// Clients that have jobs.
-    #[cfg(test)]
     pub(super) fn clients(&self) -> usize {
         self.order.len()
     }

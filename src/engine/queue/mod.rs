@@ -245,7 +245,10 @@ impl Queue {
         EngineStats {
             open_jobs: self.jobs.len() - waiting_jobs,
             waiting_jobs,
+            waiting_tokens: interactive.waiting.tokens() + bulk.waiting.tokens(),
+            queued_clients: interactive.queued.clients() + bulk.queued.clients(),
             queued_tokens: self.queued_tokens(),
+            queued_bulk_tokens: bulk.queued.tokens(),
             queued_sequences: interactive.queued_sequences + bulk.queued_sequences,
             running_tokens: self.running_tokens,
             running_batches: self.running_batches,

@@ -10,6 +10,7 @@ use crate::engine::job::{Admission, ClientId, Lane};
 const MAX_BATCH: usize = 16;
 const MAX_QUEUED: usize = 60;
 const MAX_WAITING: usize = 50;
+const MAX_CLIENT: usize = 40;
 const CLIENTS: [&str; 3] = ["", "a", "b"];
 
 #[derive(Clone, Debug)]
@@ -100,9 +101,21 @@ fn check_counts(queue: &Queue) {
     // Nobody waits while there is room: no worker would be told when it is taken.
     for lane in [Lane::Interactive, Lane::Bulk] {
         let head = queue.head(lane);
-        assert!(head.is_none_or(|(head, tokens)| !queue.has_room(head.job, lane, tokens)));
+        assert!(head.is_none_or(|(_, head)| !queue.has_room(&head)));
     }
     assert!(queue.has_queued() || queue.stats().waiting_jobs == 0);
+    for client in CLIENTS.map(ClientId::new) {
+        let jobs =
+            |line: &FairLine| line.ids().filter(|id| queue.jobs[id].client == client).count();
+        let [interactive, bulk] = queue.lanes.each().map(|lane| &lane.queued);
+        let [i, b] = [interactive, bulk].map(|line| line.tokens_of(&client));
+        assert!(i <= MAX_CLIENT || jobs(interactive) == 1);
+        assert!(b <= MAX_CLIENT / 4 * 3 || jobs(bulk) == 1);
+        assert!(i + b <= MAX_CLIENT || jobs(interactive) == 1 || jobs(bulk) == 1);
+        for lane in queue.lanes.each() {
+            assert!(lane.waiting.tokens_of(&client) <= MAX_CLIENT || jobs(&lane.waiting) == 1);
+        }
+    }
     assert_eq!(queue.deadlines.len(), queue.jobs.values().filter(|j| j.deadline.is_some()).count());
     let remembered = |lane: &LaneState| lane.queued.remembered() + lane.waiting.remembered();
     let idle = queue.is_empty() && queue.running_batches == 0;
@@ -137,6 +150,7 @@ fn run(ops: Vec<Op>) {
     let config = EngineConfig {
         max_batch_tokens: MAX_BATCH,
         max_queued_tokens: MAX_QUEUED,
+        max_queued_tokens_per_client: MAX_CLIENT,
         max_waiting_tokens: MAX_WAITING,
         max_interactive_run: 2,
         ..Default::default()
@@ -160,8 +174,12 @@ fn run(ops: Vec<Op>) {
                 let tokens: usize = lengths.iter().sum();
                 let own = if bulk { 0 } else { queue.lanes.interactive.queued.tokens() };
                 let nobody_waits = queue.lanes.interactive.waiting.is_empty();
+                let id = ClientId::new(CLIENTS[client]);
+                let [of_client, of_bulk] = queue.lanes.each().map(|l| l.queued.tokens_of(&id));
+                let fits = of_client == 0 || of_client + of_bulk + tokens <= MAX_CLIENT;
                 let drains = queue.drain.is_some();
-                let must_enter = !drains && !bulk && nobody_waits && own + tokens <= MAX_QUEUED / 4;
+                let must_enter =
+                    !drains && !bulk && nobody_waits && fits && own + tokens <= MAX_QUEUED / 4;
                 let (reply, answer) = oneshot::channel();
                 match queue.submit(job, reply, now) {
                     Ok(id) => {
@@ -172,9 +190,13 @@ fn run(ops: Vec<Op>) {
                     }
                     Err(error) => {
                         assert_eq!(drains, error == DRAINING);
-                        assert!(!must_enter, "refused within the last quarter: {error}");
-                        let line = queue.lanes.get(lane).waiting.tokens();
-                        let too_long = line > 0 && line + tokens > MAX_WAITING;
+                        let late = matches!(error, EngineError::WouldExpire { .. });
+                        assert!(!late || (deadline_ms.is_some() && !wait));
+                        assert!(late || !must_enter, "refused within the last quarter: {error}");
+                        let line = &queue.lanes.get(lane).waiting;
+                        let over = |held: usize, limit| held > 0 && held + tokens > limit;
+                        let too_long = over(line.tokens(), MAX_WAITING)
+                            || over(line.tokens_of(&id), MAX_CLIENT);
                         let too_large = matches!(error, EngineError::TooLarge { .. });
                         assert!(!wait || drains || too_large || too_long, "{error}");
                     }

@@ -74,6 +74,11 @@ fn check(plan: &Plan, result: &Result<Output, EngineError>, panics: bool, drains
         Err(EngineError::Overloaded { retry_after, .. }) => {
             plan.job.admission == Admission::Reject && !retry_after.is_zero()
         }
+        // The jobs of a client that wait are limited, too.
+        Err(EngineError::ClientOverloaded { retry_after, .. }) => !retry_after.is_zero(),
+        Err(EngineError::WouldExpire { .. }) => {
+            plan.job.admission == Admission::Reject && plan.deadline.is_some()
+        }
         Err(EngineError::Draining { .. }) => drains,
         Err(_) => false,
     };
@@ -84,6 +89,7 @@ async fn run(plans: Vec<Plan>, drains: bool) {
     let config = EngineConfig {
         max_batch_tokens: 24,
         max_queued_tokens: 80,
+        max_queued_tokens_per_client: 60,
         workers: 3,
         ..EngineConfig::default()
     };
