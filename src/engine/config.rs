@@ -28,10 +28,10 @@ pub struct EngineConfig {
     pub max_waiting_tokens: usize,
     /// Batches that run at the same time, each on a thread of its own.
     pub workers: usize,
-    /// Batches in which interactive work goes first while bulk work is queued, at
-    /// most, before a batch in which bulk goes first.
+    /// Batches of interactive work while bulk work is queued, at most, before one of bulk
+    /// work. That may be interrupted, but by no more tokens than it has.
     pub max_interactive_run: usize,
-    /// How long a free worker waits for a batch to fill, from the admission of the
+    /// How long a free worker, not one that can interrupt its batch, waits for a batch to fill, from the admission of the
     /// oldest job; zero: it takes what is there.
     pub linger: Duration,
 }
@@ -51,6 +51,11 @@ impl Default for EngineConfig {
 }
 
 impl EngineConfig {
+    /// Tokens in a batch of urgent work that runs within another, at most.
+    pub(super) fn max_urgent_tokens(&self) -> usize {
+        (self.max_batch_tokens / 4).max(1)
+    }
+
     /// Tokens that `lane` may have queued, at most.
     pub(super) fn lane_limit(&self, lane: Lane) -> usize {
         share(self.max_queued_tokens, lane)

@@ -86,9 +86,10 @@ pub struct Output {
 /// Where the time of a job went.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct JobTiming {
-    /// From admission to the start of its first batch.
+    /// From admission to the start of its first batch, and while its batches paused for
+    /// urgent ones.
     pub queue: Duration,
-    /// From there to the end of its last batch.
+    /// The rest, to the end of its last batch.
     pub inference: Duration,
     /// Tokens in its first batch, those of other jobs included.
     pub batch_tokens: usize,

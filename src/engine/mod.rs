@@ -10,8 +10,10 @@
 //!   of the queue. A job that could not run by its deadline is refused at once as well.
 //! - **Clients take turns**: within a lane each gets an equal share of the tokens that
 //!   run while it has work there, so one client's flood does not hold up another's job.
-//! - **Two lanes**: interactive work goes first, bulk work fills what is left of a
-//!   batch and goes first itself after `max_interactive_run` batches.
+//! - **Two lanes**: interactive work goes first, bulk work after `max_interactive_run`
+//!   batches of it.
+//! - **Nobody waits for a long batch to end**: interactive jobs run between the layers of
+//!   a bulk batch, or of one that holds another client's flood, if the encoder can pause.
 //! - **Batches are natural**: a free worker takes what is there, up to
 //!   `max_batch_tokens`. The windows of one job may run in several batches.
 //! - **Deadlines and cancellation**: a job past its deadline is answered at that

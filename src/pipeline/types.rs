@@ -135,9 +135,10 @@ pub struct Usage {
 pub struct Timing {
     /// Normalising, tokenising and cutting windows.
     pub tokenize: Duration,
-    /// From admission to the start of the first window's batch.
+    /// From admission to the start of the first window's batch, and while batches paused
+    /// for more urgent work.
     pub queue: Duration,
-    /// From there to the end of the last window's batch.
+    /// The rest, to the end of the last window's batch.
     pub inference: Duration,
     /// All of it.
     pub total: Duration,

@@ -74,10 +74,9 @@ impl Queue {
         }
         self.deadlines.extend(job.deadline.map(|deadline| (deadline, id)));
         self.jobs.insert(id, Entry::new(job, tokens, reply, now));
-        if !enters {
-            // It may be its client's turn before that of those who wait already.
-            self.admit_waiting(now);
-        }
+        // If it waits, it may be its client's turn before that of those who wait already;
+        // if it has entered, its client's turn in the other line may have passed to another.
+        self.admit_waiting(now);
         Ok(id)
     }
 
@@ -227,8 +226,9 @@ impl Queue {
         let Some(deadline) = deadline.filter(|_| !line.is_empty()) else { return Ok(()) };
         let own = line.tokens_of(&job.client);
         let clients = line.clients() + usize::from(own == 0);
-        let turns = (own + job.tokens).saturating_mul(clients);
-        let ahead = self.running_tokens + turns.min(line.tokens() + job.tokens);
+        let turns = (line.lead_of(&job.client) + own + job.tokens).saturating_mul(clients);
+        let running = self.lanes.get(job.lane).running_tokens;
+        let ahead = turns.min(running + line.tokens() + job.tokens);
         let left = deadline.saturating_duration_since(now);
         match self.rate.safe_time_for(self.with_other_lane(job.lane, ahead)) {
             Some(needed) if needed > left => {

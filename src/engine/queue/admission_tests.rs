@@ -345,7 +345,7 @@ fn under_overload_nearly_all_that_is_accepted_is_answered_in_time() {
         if running.is_none()
             && let Step::Run(batch) = f.queue.next(f.now)
         {
-            let ends = f.now + batch.tokens as u32 * MS;
+            let ends = f.now + batch.running.tokens as u32 * MS;
             running = Some((batch, ends));
         }
         open.retain_mut(|answer: &mut Answer| match answer.try_recv() {

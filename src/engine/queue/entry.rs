@@ -1,6 +1,7 @@
 //! One job in the queue: what of it is still to run, and the rows it has so far.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -29,6 +30,8 @@ pub(super) struct Entry {
     rows: Vec<f32>,
     /// Start and tokens of its first batch.
     first_batch: Option<(Instant, usize)>,
+    /// How long its batches have paused.
+    pub(super) paused: Duration,
     reply: Reply,
 }
 
@@ -44,6 +47,7 @@ impl Entry {
             missing: job.sequences.len(),
             rows: Vec::new(),
             first_batch: None,
+            paused: Duration::ZERO,
             reply,
             rest: job.sequences.into(),
         }
@@ -62,6 +66,14 @@ impl Entry {
         match pieces.last_mut() {
             Some(piece) if piece.job == id => piece.sequences.push(sequence),
             _ => pieces.push(Piece { job: id, first, sequences: vec![sequence] }),
+        }
+    }
+
+    /// Takes sequences back that were the last to leave.
+    pub(super) fn give_back(&mut self, sequences: Vec<Vec<u32>>) {
+        for sequence in sequences.into_iter().rev() {
+            self.rest_tokens += sequence.len();
+            self.rest.push_front(sequence);
         }
     }
 
@@ -87,9 +99,12 @@ impl Entry {
     /// Answers with the rows.
     pub(super) fn complete(mut self, width: usize, now: Instant) {
         let (started, batch_tokens) = self.first_batch.unwrap_or((now, 0));
+        let open = now.saturating_duration_since(started);
+        // Those of batches on several workers may overlap.
+        let paused = self.paused.min(open);
         let timing = JobTiming {
-            queue: started.saturating_duration_since(self.admitted),
-            inference: now.saturating_duration_since(started),
+            queue: started.saturating_duration_since(self.admitted) + paused,
+            inference: open - paused,
             batch_tokens,
         };
         let result = Rows::new(std::mem::take(&mut self.rows), width)

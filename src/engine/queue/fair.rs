@@ -124,6 +124,22 @@ impl FairLine {
         tag
     }
 
+    /// Undoes [`serve`](Self::serve): `tokens` of `job` come back, and with all of
+    /// them the client's tag is again as it was `before`.
+    pub(super) fn give_back(&mut self, client: &ClientId, job: JobId, tokens: usize, before: Tag) {
+        let flow = self.clients.entry(client.clone()).or_default();
+        match flow.jobs.first() {
+            Some(&first) => drop(self.order.remove(&(flow.tag, first))),
+            None => drop(self.ahead.remove(&(flow.tag, client.clone()))),
+        }
+        flow.tag = before;
+        flow.tokens += tokens;
+        self.jobs += usize::from(flow.jobs.insert(job));
+        self.served = self.served.saturating_sub(span(tokens));
+        self.tokens += tokens;
+        self.place(client);
+    }
+
     /// Takes out a job, of which `tokens` have not been served. Returns whether it was there.
     pub(super) fn remove(&mut self, client: &ClientId, job: JobId, tokens: usize) -> bool {
         let Some(flow) = self.clients.get_mut(client) else { return false };
@@ -178,6 +194,13 @@ impl FairLine {
     /// Tokens of the jobs of `client`.
     pub(super) fn tokens_of(&self, client: &ClientId) -> usize {
         self.clients.get(client).map_or(0, |flow| flow.tokens)
+    }
+
+    /// Tokens by which `client` has been served further than the clock: about what of
+    /// it runs.
+    pub(super) fn lead_of(&self, client: &ClientId) -> usize {
+        let tag = self.clients.get(client).map_or(0, |flow| flow.tag);
+        (tag.saturating_sub(self.clock) / PER_TOKEN) as usize
     }
 
     /// Clients that have jobs.

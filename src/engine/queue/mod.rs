@@ -21,6 +21,8 @@ mod forming;
 mod model_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod urgent_tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -30,10 +32,10 @@ use tokio::time::Instant;
 
 use self::entry::Entry;
 use self::fair::FairLine;
-pub(super) use self::forming::{Batch, Piece, Step};
+pub(super) use self::forming::{Batch, Piece, Running, Step};
 use super::config::EngineConfig;
 use super::error::EngineError;
-use super::job::{Job, Output, PerLane};
+use super::job::{Job, Lane, Output, PerLane};
 use super::rate::DrainRate;
 use super::stats::{DrainReport, EngineStats};
 
@@ -67,11 +69,10 @@ pub(super) struct Queue {
     interactive_run: usize,
     drain: Option<Drain>,
     rate: DrainRate,
-    running_tokens: usize,
-    running_batches: usize,
     finished_sequences: u64,
     finished_tokens: u64,
     batches: u64,
+    preemptions: u64,
 }
 
 /// The jobs of a lane.
@@ -82,6 +83,8 @@ struct LaneState {
     queued_sequences: usize,
     /// Jobs that wait for room.
     waiting: FairLine,
+    running_tokens: usize,
+    running_batches: usize,
 }
 
 #[derive(Debug)]
@@ -106,11 +109,10 @@ impl Queue {
             interactive_run: 0,
             drain: None,
             rate: DrainRate::new(config.workers),
-            running_tokens: 0,
-            running_batches: 0,
             finished_sequences: 0,
             finished_tokens: 0,
             batches: 0,
+            preemptions: 0,
         }
     }
 
@@ -143,14 +145,34 @@ impl Queue {
         }
     }
 
+    /// Answers the jobs that a batch of urgent work, which ran within `outer`, completes
+    /// or fails.
+    pub(super) fn finish_urgent(
+        &mut self,
+        outer: &mut Running,
+        running: Running,
+        ran: Vec<Ran>,
+        now: Instant,
+    ) {
+        outer.paused += now.saturating_duration_since(running.started);
+        self.finish(running, ran, now);
+    }
+
     /// Answers the jobs that a batch completes or fails.
-    pub(super) fn finish(&mut self, tokens: usize, started: Instant, ran: Vec<Ran>, now: Instant) {
+    pub(super) fn finish(&mut self, running: Running, ran: Vec<Ran>, now: Instant) {
         if ran.iter().any(|(piece, _)| piece.job.0 < self.first_id) {
             return; // formed before a reset, which has answered its jobs
         }
-        self.running_tokens -= tokens;
-        self.running_batches -= 1;
+        let lane = self.lanes.get_mut(running.lane);
+        lane.running_tokens -= running.tokens;
+        lane.running_batches -= 1;
         self.batches += 1;
+        let jobs: BTreeSet<JobId> = ran.iter().map(|(piece, _)| piece.job).collect();
+        for id in jobs {
+            if let Some(entry) = self.jobs.get_mut(&id) {
+                entry.paused += running.paused;
+            }
+        }
         // Also the jobs of this very batch: a late answer is none.
         self.expire(now);
         let mut done_tokens = 0;
@@ -165,8 +187,8 @@ impl Queue {
             }
         }
         self.finished_tokens += done_tokens as u64;
-        self.rate.observe(done_tokens, now.saturating_duration_since(started));
-        self.rest();
+        self.rate.observe(done_tokens, running.time(now));
+        self.rest(running.lane);
         self.admit_waiting(now);
     }
 
@@ -208,6 +230,7 @@ impl Queue {
             finished_sequences: self.finished_sequences,
             finished_tokens: self.finished_tokens,
             batches: self.batches,
+            preemptions: self.preemptions,
             ..Self::new(self.config, self.width)
         };
         // To drop a job closes the way to its caller, who takes that for a panic.
@@ -235,7 +258,7 @@ impl Queue {
 
     /// Whether it is certain that no batch runs: those from before a reset are not counted.
     pub(super) fn no_batch_runs(&self) -> bool {
-        self.running_batches == 0 && self.first_id == 0
+        self.lanes.each().iter().all(|lane| lane.running_batches == 0) && self.first_id == 0
     }
 
     /// The counters. The queue does not know of panics and leaves them zero.
@@ -250,11 +273,12 @@ impl Queue {
             queued_tokens: self.queued_tokens(),
             queued_bulk_tokens: bulk.queued.tokens(),
             queued_sequences: interactive.queued_sequences + bulk.queued_sequences,
-            running_tokens: self.running_tokens,
-            running_batches: self.running_batches,
+            running_tokens: interactive.running_tokens + bulk.running_tokens,
+            running_batches: interactive.running_batches + bulk.running_batches,
             finished_sequences: self.finished_sequences,
             finished_tokens: self.finished_tokens,
             batches: self.batches,
+            preemptions: self.preemptions,
             worker_restarts: 0,
             tokens_per_second: self.rate.tokens_per_second(),
         }
@@ -299,18 +323,18 @@ impl Queue {
         let lane = self.lanes.get_mut(entry.lane);
         if lane.queued.remove(&entry.client, id, entry.rest_tokens) {
             lane.queued_sequences -= entry.rest.len();
-            self.rest();
+            self.rest(entry.lane);
         } else if lane.waiting.remove(&entry.client, id, entry.rest_tokens) {
             lane.waiting.rest();
         }
         Some(entry)
     }
 
-    /// Lets the lanes forget whom they have served, once nothing runs.
-    fn rest(&mut self) {
-        if self.running_batches == 0 {
-            self.lanes.interactive.queued.rest();
-            self.lanes.bulk.queued.rest();
+    /// Lets a lane forget whom it has served, once nothing of it is queued or runs.
+    fn rest(&mut self, lane: Lane) {
+        let lane = self.lanes.get_mut(lane);
+        if lane.running_batches == 0 {
+            lane.queued.rest();
         }
     }
 

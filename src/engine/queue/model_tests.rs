@@ -24,7 +24,10 @@ enum Op {
     },
     Cancel(prop::sample::Index),
     Form,
-    /// Ends a running batch: well, or with an error for its first job.
+    /// Lets a running batch pause for urgent work.
+    Pause(prop::sample::Index),
+    /// Ends a running batch, or the urgent one within it: well, or with an error for its
+    /// first job.
     Finish(prop::sample::Index, bool),
     Pass(u64),
     Drain,
@@ -41,7 +44,8 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
         ),
         1 => any::<prop::sample::Index>().prop_map(Op::Cancel),
         4 => Just(Op::Form),
-        3 => (any::<prop::sample::Index>(), prop::bool::weighted(0.2))
+        2 => any::<prop::sample::Index>().prop_map(Op::Pause),
+        4 => (any::<prop::sample::Index>(), prop::bool::weighted(0.2))
             .prop_map(|(index, fails)| Op::Finish(index, fails)),
         2 => (0..10_u64).prop_map(Op::Pass),
     ];
@@ -57,6 +61,23 @@ struct Caller {
     answer: oneshot::Receiver<Result<Output, EngineError>>,
     cancelled: bool,
     answers: usize,
+}
+
+/// A batch that runs, and the urgent one that runs within it.
+struct Worker {
+    batch: Batch,
+    urgent: Option<Batch>,
+    /// Tokens of all that have.
+    urgent_tokens: usize,
+}
+
+fn check_batch(queue: &Queue, batch: &Batch, limit: usize) {
+    let tokens = batch.pieces.iter().map(Piece::tokens).sum::<usize>();
+    let sequences = batch.pieces.iter().map(|piece| piece.sequences.len()).sum::<usize>();
+    assert_eq!(batch.running.tokens, tokens);
+    assert!(tokens <= limit || sequences == 1);
+    let lanes = batch.pieces.iter().filter_map(|piece| queue.jobs.get(&piece.job));
+    assert!(lanes.into_iter().all(|job| job.lane == batch.running.lane));
 }
 
 /// Whether job `id` is in a lane.
@@ -117,12 +138,14 @@ fn check_counts(queue: &Queue) {
         }
     }
     assert_eq!(queue.deadlines.len(), queue.jobs.values().filter(|j| j.deadline.is_some()).count());
-    let remembered = |lane: &LaneState| lane.queued.remembered() + lane.waiting.remembered();
-    let idle = queue.is_empty() && queue.running_batches == 0;
-    assert!(!idle || queue.lanes.each().into_iter().all(|lane| remembered(lane) == 0));
+    let idle = |lane: &LaneState| lane.queued.is_empty() && lane.running_batches == 0;
+    assert!(
+        queue.lanes.each().into_iter().all(|lane| !idle(lane) || lane.queued.remembered() == 0)
+    );
 }
 
-fn finish(queue: &mut Queue, batch: Batch, fails: bool, now: Instant) {
+/// Ends a batch: one of urgent work that runs within `outer`, or another.
+fn finish(queue: &mut Queue, outer: Option<&mut Running>, batch: Batch, fails: bool, now: Instant) {
     let ran = batch.pieces.into_iter().enumerate().map(|(index, piece)| {
         let rows: Vec<f32> = (0..piece.sequences.len())
             .flat_map(|n| [piece.sequences[n][0] as f32, (piece.first + n) as f32])
@@ -130,7 +153,10 @@ fn finish(queue: &mut Queue, batch: Batch, fails: bool, now: Instant) {
         let failed = fails && index == 0;
         (piece, if failed { Err(EngineError::WorkerPanicked) } else { Ok(rows) })
     });
-    queue.finish(batch.tokens, batch.started, ran.collect(), now);
+    match outer {
+        None => queue.finish(batch.running, ran.collect(), now),
+        Some(outer) => queue.finish_urgent(outer, batch.running, ran.collect(), now),
+    }
 }
 
 fn collect(callers: &mut [Caller]) {
@@ -158,7 +184,7 @@ fn run(ops: Vec<Op>) {
     let mut queue = Queue::new(config, 2);
     let mut now = Instant::now();
     let mut callers: Vec<Caller> = Vec::new();
-    let mut running: Vec<Batch> = Vec::new();
+    let mut running: Vec<Worker> = Vec::new();
     for (tag, op) in ops.into_iter().enumerate() {
         let tag = tag as u32;
         match op {
@@ -209,36 +235,58 @@ fn run(ops: Vec<Op>) {
             }
             Op::Form => {
                 if let Step::Run(batch) = queue.next(now) {
-                    let tokens = batch.pieces.iter().map(Piece::tokens).sum::<usize>();
-                    let sequences = batch.pieces.iter().map(|p| p.sequences.len()).sum::<usize>();
-                    assert_eq!(batch.tokens, tokens);
-                    assert!(tokens <= MAX_BATCH || sequences == 1);
-                    running.push(batch);
+                    check_batch(&queue, &batch, MAX_BATCH);
+                    running.push(Worker { batch, urgent: None, urgent_tokens: 0 });
+                }
+            }
+            Op::Pause(index) if !running.is_empty() => {
+                let worker = index.get_mut(&mut running);
+                if worker.urgent.is_none()
+                    && let Some(mut urgent) = queue.next_urgent(&mut worker.batch.running, now)
+                {
+                    check_batch(&queue, &urgent, MAX_BATCH / 4);
+                    worker.urgent_tokens += urgent.running.tokens;
+                    assert_eq!(urgent.running.lane, Lane::Interactive);
+                    assert!(queue.next_urgent(&mut urgent.running, now).is_none());
+                    assert!(worker.urgent_tokens <= worker.batch.running.tokens);
+                    worker.urgent = Some(urgent);
                 }
             }
             Op::Finish(index, fails) if !running.is_empty() => {
-                let batch = running.swap_remove(index.index(running.len()));
-                finish(&mut queue, batch, fails, now);
+                let worker = index.get_mut(&mut running);
+                if let Some(urgent) = worker.urgent.take() {
+                    finish(&mut queue, Some(&mut worker.batch.running), urgent, fails, now);
+                } else {
+                    let worker = running.swap_remove(index.index(running.len()));
+                    finish(&mut queue, None, worker.batch, fails, now);
+                }
             }
             Op::Drain => queue.begin_drain(),
             Op::Pass(ms) => now += Duration::from_millis(ms),
-            Op::Cancel(_) | Op::Finish(..) => {}
+            Op::Cancel(_) | Op::Pause(_) | Op::Finish(..) => {}
         }
         check_counts(&queue);
         collect(&mut callers);
     }
     // Let everything that is left run.
+    for worker in &mut running {
+        if let Some(urgent) = worker.urgent.take() {
+            finish(&mut queue, Some(&mut worker.batch.running), urgent, false, now);
+        }
+    }
+    collect(&mut callers);
+    let mut running: Vec<Batch> = running.into_iter().map(|worker| worker.batch).collect();
     while !queue.is_empty() {
         match queue.next(now) {
             Step::Run(batch) => running.push(batch),
             _ if queue.is_empty() => {} // the last jobs have expired
-            _ => finish(&mut queue, running.pop().expect("no job is stuck"), false, now),
+            _ => finish(&mut queue, None, running.pop().expect("no job is stuck"), false, now),
         }
         check_counts(&queue);
         collect(&mut callers);
     }
     for batch in running {
-        finish(&mut queue, batch, false, now);
+        finish(&mut queue, None, batch, false, now);
     }
     for caller in &callers {
         assert!(caller.answers == 1 || (caller.answers == 0 && caller.cancelled));
@@ -246,8 +294,10 @@ fn run(ops: Vec<Op>) {
     let report = queue.drain_report();
     assert_eq!(report.finished, queue.drain.as_ref().map_or(0, |drain| drain.accepted));
     let stats = EngineStats { tokens_per_second: 0.0, ..queue.stats() };
-    let EngineStats { finished_sequences, finished_tokens, batches, .. } = stats;
-    let zero = EngineStats { finished_sequences, finished_tokens, batches, ..Default::default() };
+    let EngineStats { finished_sequences, finished_tokens, batches, preemptions, .. } = stats;
+    let counted =
+        EngineStats { finished_sequences, finished_tokens, batches, ..Default::default() };
+    let zero = EngineStats { preemptions, ..counted };
     assert_eq!(stats, zero);
 }
 

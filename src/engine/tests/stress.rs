@@ -123,6 +123,7 @@ async fn run(plans: Vec<Plan>, drains: bool) {
         finished_sequences: stats.finished_sequences,
         finished_tokens: stats.finished_tokens,
         batches: stats.batches,
+        preemptions: stats.preemptions,
         worker_restarts: stats.worker_restarts,
         tokens_per_second: stats.tokens_per_second,
         ..EngineStats::default()
