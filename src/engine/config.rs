@@ -11,7 +11,8 @@ const MAX_LINGER: Duration = Duration::from_secs(10);
 /// Settings of an [`Engine`](super::Engine).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EngineConfig {
-    /// Tokens in a batch, at most. A sequence that is longer by itself runs alone.
+    /// Tokens in a batch, at most. A sequence that is longer by itself runs alone. More
+    /// than the default gain a CPU next to nothing and make urgent work wait longer.
     pub max_batch_tokens: usize,
     /// Tokens queued, at most: over them jobs are refused or wait. Bulk jobs may
     /// hold three quarters of it, so that interactive ones always find room.
@@ -39,7 +40,7 @@ pub struct EngineConfig {
 impl Default for EngineConfig {
     fn default() -> Self {
         Self {
-            max_batch_tokens: 4_096,
+            max_batch_tokens: 1_024,
             max_queued_tokens: 262_144,
             max_queued_tokens_per_client: 131_072,
             max_waiting_tokens: 262_144,
