@@ -16,7 +16,8 @@
 //!
 //! `TASNIF_BENCH_SECONDS` is the length of each part, 20 by default.
 
-#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::expect_used, missing_docs)]
+#![allow(missing_docs)]
+#![allow(clippy::expect_used, clippy::indexing_slicing, clippy::print_stdout, clippy::unwrap_used)]
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -24,9 +25,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
-use tasnif::engine::{Admission, EngineConfig};
+use tasnif::engine::EngineConfig;
 use tasnif::nn;
-use tasnif::pipeline::{Classifier, Document, DocumentLimits, Models, Options};
+use tasnif::pipeline::{Classifier, Document, DocumentLimits, Models, Options, Submission};
 use tasnif::server::proto::classifier_client::ClassifierClient;
 use tasnif::server::proto::{self, ClassifyRequest, ClassifyStreamRequest};
 use tasnif::server::{AuthConfig, Listen, ServerConfig, bind, serve};
@@ -184,8 +185,8 @@ async fn path(classifier: &Classifier, client: &Client, time: Duration) {
     while start.elapsed() < time {
         let document = Document { text: text(index, 2), ..Document::default() };
         let called = Instant::now();
-        let options = Options::default();
-        let answer = classifier.classify(&document, &options, Admission::Reject, None);
+        let (options, submission) = (Options::default(), Submission::default());
+        let answer = classifier.classify(&document, &options, &submission);
         answer.await.unwrap();
         bare.saturating_record(micros(called.elapsed()));
         let called = Instant::now();

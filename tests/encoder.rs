@@ -47,6 +47,20 @@ fn the_order_of_a_batch_changes_only_the_order_of_its_rows() {
 }
 
 #[test]
+fn a_batch_that_runs_between_the_layers_of_another_changes_neither() {
+    let (bundle, encoder) = load(&Tiny::bundle());
+    let sequences = sequences(&bundle);
+    let (outer, inner) = (&sequences[..4], &sequences[3..]);
+    let mut nested = Vec::new();
+    let mut between_layers = || nested.push(encode(&encoder, inner));
+    let rows = encoder.encode(&pack(outer), &mut between_layers).expect("the batch runs");
+    assert_eq!(rows, encode(&encoder, outer));
+    let layers = bundle.config.layers;
+    assert_eq!(nested, vec![encode(&encoder, inner); layers - 1]);
+    assert!(layers > 1);
+}
+
+#[test]
 fn different_texts_get_different_logits() {
     let (bundle, encoder) = load(&Tiny::bundle());
     let rows = encode(&encoder, &sequences(&bundle));
@@ -115,7 +129,7 @@ fn a_sequence_fits_up_to_the_last_position_and_not_beyond() {
         let (_, encoder) = load(&tiny);
         assert_eq!(encoder.max_sequence_tokens(), longest);
         assert_eq!(encode(&encoder, &[vec![5; longest]]).len(), 1);
-        let refused = encoder.encode(&pack(&[vec![5], vec![5; longest + 1]]));
+        let refused = encoder.encode(&pack(&[vec![5], vec![5; longest + 1]]), &mut || ());
         let Err(EncodeError::TooLong { length, max_length }) = refused else {
             panic!("{refused:?}");
         };
@@ -127,7 +141,7 @@ fn a_sequence_fits_up_to_the_last_position_and_not_beyond() {
 fn an_id_outside_the_vocabulary_is_named() {
     let (bundle, encoder) = load(&Tiny::bundle());
     let rows = bundle.config.vocab_size;
-    let refused = encoder.encode(&pack(&[vec![2, rows as u32, 3]]));
+    let refused = encoder.encode(&pack(&[vec![2, rows as u32, 3]]), &mut || ());
     let Err(EncodeError::UnknownToken { id, vocab_size }) = refused else {
         panic!("{refused:?}");
     };
@@ -137,7 +151,7 @@ fn an_id_outside_the_vocabulary_is_named() {
 #[test]
 fn an_empty_batch_has_no_rows() {
     let (_, encoder) = load(&Tiny::bundle());
-    let rows = encoder.encode(&PackedTokens::new()).expect("nothing to do");
+    let rows = encoder.encode(&PackedTokens::new(), &mut || ()).expect("nothing to do");
     assert_eq!((rows.len(), rows.width()), (0, 8));
 }
 
@@ -149,7 +163,7 @@ fn a_logit_that_is_not_finite_is_an_error_and_not_an_answer() {
     values[10 * 32..10 * 32 + 2].fill(f32::MAX);
     let (_, encoder) = load(&tiny);
     assert_eq!(encode(&encoder, &[vec![2, 11, 3]]).len(), 1);
-    let refused = encoder.encode(&pack(&[vec![2, 11, 3], vec![2, 10, 3]]));
+    let refused = encoder.encode(&pack(&[vec![2, 11, 3], vec![2, 10, 3]]), &mut || ());
     assert!(matches!(refused, Err(EncodeError::NotFinite { sequence: 1 })), "{refused:?}");
 }
 
@@ -204,7 +218,7 @@ fn pack(sequences: &[Vec<u32>]) -> PackedTokens {
 }
 
 fn encode(encoder: &MultiHead, sequences: &[Vec<u32>]) -> Rows {
-    encoder.encode(&pack(sequences)).unwrap_or_else(|error| panic!("{error}"))
+    encoder.encode(&pack(sequences), &mut || ()).unwrap_or_else(|error| panic!("{error}"))
 }
 
 fn assert_close(found: &[f32], expected: &[f32]) {

@@ -110,13 +110,13 @@ fn compare(model: &Path, golden: &Path) {
         assert_eq!(ids, case.ids, "{:?}", case.text);
         batch.push(&ids);
     }
-    let rows = encoder.encode(&batch).expect("the batch runs");
+    let rows = encoder.encode(&batch, &mut || ()).expect("the batch runs");
     assert_eq!(rows.len(), golden.cases.len());
     let mut largest = 0.0_f32;
     for (case, row) in golden.cases.iter().zip(rows.iter()) {
         let mut alone = PackedTokens::new();
         alone.push(&case.ids);
-        let single = encoder.encode(&alone).expect("the sequence runs");
+        let single = encoder.encode(&alone, &mut || ()).expect("the sequence runs");
         for found in [row, single.as_slice()] {
             assert_eq!(found.len(), case.logits.len());
             for (found, expected) in found.iter().zip(&case.logits) {

@@ -12,7 +12,7 @@ use super::exit::Failure;
 use super::local::{self, ModelArg};
 use super::render;
 use crate::engine::Admission;
-use crate::pipeline::{Document, LongText, Models, Options};
+use crate::pipeline::{Document, LongText, Models, Options, Submission};
 use crate::server::{self, proto};
 
 /// Bytes read of a document, at most: more than the server takes.
@@ -110,7 +110,8 @@ async fn classify(
     options: &Options,
 ) -> anyhow::Result<proto::ClassifyResponse> {
     let classifier = models.get("").context("no model is loaded")?;
-    let answer = classifier.classify(document, options, Admission::Wait, None).await?;
+    let submission = Submission { admission: Admission::Wait, ..Submission::default() };
+    let answer = classifier.classify(document, options, &submission).await?;
     Ok(proto::ClassifyResponse {
         timing: Some(server::timing(&answer.timing)),
         classification: Some(server::classification(answer)),

@@ -206,7 +206,7 @@ async fn observe(
             bound.map_err(|source| server::ServeError::Bind { address: listen, source })?;
         let address = listener.local_addr().context("the address cannot be read")?;
         tracing::info!(%address, "monitoring: /metrics, /healthz and /readyz");
-        observability.monitoring = Some((listener, settings.monitoring.clone()));
+        observability.monitoring = Some((listener, settings.monitoring));
     }
     observability.tracing = Tracing::start(&settings.tracing)?;
     observability.log_documents = settings.log.documents;

@@ -14,11 +14,17 @@ const MAX_LINGER: Duration = Duration::from_secs(10);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default)]
 pub struct EngineConfig {
-    /// Tokens in a batch, at most. A sequence that is longer by itself runs alone.
+    /// Tokens in a batch, at most. A sequence that is longer by itself runs alone. More
+    /// than the default gain a CPU next to nothing and make urgent work wait longer.
     pub max_batch_tokens: usize,
     /// Tokens queued, at most: over them jobs are refused or wait. Bulk jobs may
     /// hold three quarters of it, so that interactive ones always find room.
     pub max_queued_tokens: usize,
+    /// Tokens of one client queued, at most, so that one alone cannot fill the queue;
+    /// at `max_queued_tokens` or more it can. Of them its bulk jobs may hold three
+    /// quarters. Likewise its jobs that wait for room in a lane. A job that is longer by
+    /// itself may enter, or wait, while its client has no other in the lane.
+    pub max_queued_tokens_per_client: usize,
     /// Tokens of the jobs that wait for room in a lane, at most: over them a job is
     /// refused even if it would wait. Each lane has a line of its own, so that bulk
     /// jobs never shut interactive ones out. A job that is longer by itself may
@@ -26,10 +32,10 @@ pub struct EngineConfig {
     pub max_waiting_tokens: usize,
     /// Batches that run at the same time, each on a thread of its own.
     pub workers: usize,
-    /// Batches in which interactive work goes first while bulk work is queued, at
-    /// most, before a batch in which bulk goes first.
+    /// Batches of interactive work while bulk work is queued, at most, before one of bulk
+    /// work. That may be interrupted, but by no more tokens than it has.
     pub max_interactive_run: usize,
-    /// How long a free worker waits for a batch to fill, from the admission of the
+    /// How long a free worker, not one that can interrupt its batch, waits for a batch to fill, from the admission of the
     /// oldest job; zero: it takes what is there.
     #[serde(with = "humantime_serde")]
     pub linger: Duration,
@@ -38,8 +44,9 @@ pub struct EngineConfig {
 impl Default for EngineConfig {
     fn default() -> Self {
         Self {
-            max_batch_tokens: 4_096,
+            max_batch_tokens: 1_024,
             max_queued_tokens: 262_144,
+            max_queued_tokens_per_client: 131_072,
             max_waiting_tokens: 262_144,
             workers: 1,
             max_interactive_run: 4,
@@ -49,12 +56,19 @@ impl Default for EngineConfig {
 }
 
 impl EngineConfig {
+    /// Tokens in a batch of urgent work that runs within another, at most.
+    pub(super) fn max_urgent_tokens(&self) -> usize {
+        (self.max_batch_tokens / 4).max(1)
+    }
+
     /// Tokens that `lane` may have queued, at most.
     pub(super) fn lane_limit(&self, lane: Lane) -> usize {
-        match lane {
-            Lane::Interactive => self.max_queued_tokens,
-            Lane::Bulk => self.max_queued_tokens - self.max_queued_tokens / 4,
-        }
+        share(self.max_queued_tokens, lane)
+    }
+
+    /// Tokens that one client may have queued in `lane`, at most.
+    pub(super) fn client_limit(&self, lane: Lane) -> usize {
+        share(self.max_queued_tokens_per_client, lane)
     }
 
     /// # Errors
@@ -63,6 +77,7 @@ impl EngineConfig {
         let counts = [
             ("max_batch_tokens", self.max_batch_tokens),
             ("max_queued_tokens", self.max_queued_tokens),
+            ("max_queued_tokens_per_client", self.max_queued_tokens_per_client),
             ("max_waiting_tokens", self.max_waiting_tokens),
             ("workers", self.workers),
             ("max_interactive_run", self.max_interactive_run),
@@ -82,6 +97,14 @@ impl EngineConfig {
     }
 }
 
+/// What `lane` may hold of `tokens`.
+fn share(tokens: usize, lane: Lane) -> usize {
+    match lane {
+        Lane::Interactive => tokens,
+        Lane::Bulk => tokens - tokens / 4,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -93,6 +116,10 @@ mod tests {
         let bad = [
             ("max_batch_tokens", EngineConfig { max_batch_tokens: 0, ..good }),
             ("max_queued_tokens", EngineConfig { max_queued_tokens: 0, ..good }),
+            (
+                "max_queued_tokens_per_client",
+                EngineConfig { max_queued_tokens_per_client: 0, ..good },
+            ),
             ("max_waiting_tokens", EngineConfig { max_waiting_tokens: 0, ..good }),
             ("workers", EngineConfig { workers: 0, ..good }),
             ("max_interactive_run", EngineConfig { max_interactive_run: 0, ..good }),

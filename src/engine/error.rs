@@ -24,6 +24,37 @@ pub enum EngineError {
         /// When there should be room, by the speed of the last batches.
         retry_after: Duration,
     },
+    /// The job's client has as much in the queue, or in the line before it if the job
+    /// would wait, as one client may. Others still find room.
+    #[error(
+        "this client has {queued_tokens} tokens in the queue of at most {limit}; retry in {} ms",
+        .retry_after.as_millis()
+    )]
+    ClientOverloaded {
+        /// Tokens of the client's that are queued, or wait for room ahead of this job.
+        queued_tokens: usize,
+        /// The limit that the job would go over: `max_queued_tokens_per_client` of
+        /// [`EngineConfig`](super::EngineConfig), or what bulk jobs may hold of it.
+        limit: usize,
+        /// When there should be room, by the speed of the last batches and the number of
+        /// clients that share it.
+        retry_after: Duration,
+    },
+    /// The job would not run in time: what is queued ahead of it takes too long, by the
+    /// speed of the last batches.
+    #[error(
+        "the document would take about {} ms in the queue, and its deadline is in {} ms; retry in \
+         {} ms",
+        .needed.as_millis(), .left.as_millis(), .retry_after.as_millis()
+    )]
+    WouldExpire {
+        /// How long the job and what is ahead of it should take, with a margin.
+        needed: Duration,
+        /// How long there is until the deadline.
+        left: Duration,
+        /// When the queue should be short enough.
+        retry_after: Duration,
+    },
     /// The job alone is over the limit of its lane, so there will never be room.
     #[error("the document has {tokens} tokens; the queue takes at most {limit}")]
     TooLarge {

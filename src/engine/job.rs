@@ -1,5 +1,6 @@
 //! What callers hand to the engine and get back.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -26,14 +27,33 @@ impl Lane {
     }
 }
 
+/// On whose behalf a job runs. The engine shares its time and room fairly between
+/// clients, and does not know what one is; all jobs of the default are of one client.
+///
+/// It is cheap to clone. It should be short, since each client at work is remembered.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ClientId(Arc<str>);
+
+impl ClientId {
+    /// The client called `name`; the empty name is the default's.
+    pub fn new(name: &str) -> Self {
+        Self(name.into())
+    }
+
+    /// Its name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
 /// What happens to a job for which the queue has no room.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Admission {
     /// It is refused at once with [`EngineError::Overloaded`](super::EngineError::Overloaded).
     #[default]
     Reject,
-    /// It waits for room, first come first served, until its deadline. This is
-    /// back-pressure for streams. Over `max_waiting_tokens` of
+    /// It waits for room, behind earlier jobs of its client and in turn with those of
+    /// others, until its deadline. This is back-pressure for streams. Over `max_waiting_tokens` of
     /// [`EngineConfig`](super::EngineConfig) it is refused likewise.
     Wait,
 }
@@ -44,6 +64,8 @@ pub struct Job {
     /// Token ids of every window, special tokens included. At least one
     /// sequence, and none is empty.
     pub sequences: Vec<Vec<u32>>,
+    /// On whose behalf.
+    pub client: ClientId,
     /// The line to queue in.
     pub lane: Lane,
     /// What happens if there is no room.
@@ -64,9 +86,10 @@ pub struct Output {
 /// Where the time of a job went.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct JobTiming {
-    /// From admission to the start of its first batch.
+    /// From admission to the start of its first batch, and while its batches paused for
+    /// urgent ones.
     pub queue: Duration,
-    /// From there to the end of its last batch.
+    /// The rest, to the end of its last batch.
     pub inference: Duration,
     /// Tokens in its first batch, those of other jobs included.
     pub batch_tokens: usize,
@@ -87,6 +110,10 @@ impl<T> PerLane<T> {
             Lane::Interactive => &self.interactive,
             Lane::Bulk => &self.bulk,
         }
+    }
+
+    pub(super) fn each(&self) -> [&T; 2] {
+        [&self.interactive, &self.bulk]
     }
 
     pub(super) fn get_mut(&mut self, lane: Lane) -> &mut T {

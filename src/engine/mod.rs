@@ -4,11 +4,16 @@
 //! It knows no transport and no tensor library. `queue/` is the whole policy, as a
 //! machine without threads or clock; `worker.rs` drives it; [`Engine`] is its face.
 //!
-//! - **Admission** counts tokens. Over `max_queued_tokens` a job is refused with the
-//!   time in which there should be room, or waits in a line that is bounded too. Bulk
-//!   jobs may hold three quarters of the queue.
-//! - **Two lanes**: interactive work goes first, bulk work fills what is left of a
-//!   batch and goes first itself after `max_interactive_run` batches.
+//! - **Admission** counts tokens. Over `max_queued_tokens`, or its client over
+//!   `max_queued_tokens_per_client`, a job is refused with the time in which there should
+//!   be room, or waits in a line that is bounded too. Bulk jobs may hold three quarters
+//!   of the queue. A job that could not run by its deadline is refused at once as well.
+//! - **Clients take turns**: within a lane each gets an equal share of the tokens that
+//!   run while it has work there, so one client's flood does not hold up another's job.
+//! - **Two lanes**: interactive work goes first, bulk work after `max_interactive_run`
+//!   batches of it.
+//! - **Nobody waits for a long batch to end**: interactive jobs run between the layers of
+//!   a bulk batch, or of one that holds another client's flood, if the encoder can pause.
 //! - **Batches are natural**: a free worker takes what is there, up to
 //!   `max_batch_tokens`. The windows of one job may run in several batches.
 //! - **Deadlines and cancellation**: a job past its deadline is answered at that
@@ -41,7 +46,7 @@ use tokio::sync::oneshot;
 pub use self::batches::{BatchHistograms, Histogram};
 pub use self::config::EngineConfig;
 pub use self::error::{EngineError, StartError};
-pub use self::job::{Admission, Job, JobTiming, Lane, Output};
+pub use self::job::{Admission, ClientId, Job, JobTiming, Lane, Output};
 pub use self::stats::{DrainReport, EngineStats};
 
 use self::queue::{JobId, Queue};
@@ -99,7 +104,9 @@ impl Engine {
     /// - [`InvalidJob`](EngineError::InvalidJob): no sequence, an empty one, or one
     ///   longer than the encoder takes.
     /// - [`TooLarge`](EngineError::TooLarge), [`Overloaded`](EngineError::Overloaded),
-    ///   [`Draining`](EngineError::Draining): the job was not accepted.
+    ///   [`ClientOverloaded`](EngineError::ClientOverloaded),
+    ///   [`WouldExpire`](EngineError::WouldExpire), [`Draining`](EngineError::Draining):
+    ///   the job was not accepted.
     /// - [`DeadlineExceeded`](EngineError::DeadlineExceeded): at the deadline, wherever
     ///   the job then is; at once if it has passed.
     /// - [`Encode`](EngineError::Encode), [`WorkerPanicked`](EngineError::WorkerPanicked):

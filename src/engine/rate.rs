@@ -47,10 +47,24 @@ impl DrainRate {
 
     /// Time in which `tokens` should have left the queue, within the bounds for a retry.
     pub(super) fn retry_after(&self, tokens: usize) -> Duration {
-        Duration::try_from_secs_f64(tokens as f64 / self.tokens_per_second())
-            .unwrap_or(MAX_RETRY_AFTER)
-            .clamp(MIN_RETRY_AFTER, MAX_RETRY_AFTER)
+        retry_after(self.time_for(tokens))
     }
+
+    /// Time in which a job that ends `tokens` of work can be relied on to have ended;
+    /// `None` before the first batch, when nothing is known.
+    pub(super) fn safe_time_for(&self, tokens: usize) -> Option<Duration> {
+        self.measured.then(|| self.time_for(tokens).saturating_mul(5) / 4)
+    }
+
+    fn time_for(&self, tokens: usize) -> Duration {
+        let seconds = tokens as f64 / self.tokens_per_second();
+        Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)
+    }
+}
+
+/// `time`, within the bounds for a retry.
+pub(super) fn retry_after(time: Duration) -> Duration {
+    time.clamp(MIN_RETRY_AFTER, MAX_RETRY_AFTER)
 }
 
 #[cfg(test)]
@@ -77,9 +91,18 @@ mod tests {
         assert_eq!(rate.retry_after(usize::MAX), MAX_RETRY_AFTER);
         rate.observe(1, Duration::MAX);
         assert_eq!(rate.retry_after(1), MAX_RETRY_AFTER);
+        assert!(rate.safe_time_for(usize::MAX).is_some());
         rate.observe(5, Duration::ZERO);
         rate.observe(0, Duration::from_secs(1));
         assert!(rate.tokens_per_second().is_finite());
+    }
+
+    #[test]
+    fn what_can_be_relied_on_is_known_from_the_first_batch_and_has_a_margin() {
+        let mut rate = DrainRate::new(1);
+        assert_eq!(rate.safe_time_for(1_000), None);
+        rate.observe(1_000, Duration::from_secs(1));
+        assert_eq!(rate.safe_time_for(2_000), Some(Duration::from_millis(2_500)));
     }
 
     #[test]

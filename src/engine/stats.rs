@@ -5,15 +5,21 @@
 pub struct EngineStats {
     /// Jobs accepted and not yet answered, queued or running.
     pub open_jobs: usize,
-    /// Jobs that wait for room in the queue; none of the figures below counts them.
+    /// Jobs that wait for room in the queue; no figure but the next counts them.
     pub waiting_jobs: usize,
+    /// Tokens of the jobs that wait for room.
+    pub waiting_tokens: usize,
+    /// Clients with jobs queued, counted in each lane.
+    pub queued_clients: usize,
     /// Tokens queued, in no batch yet.
     pub queued_tokens: usize,
+    /// Those of them that are in the bulk lane.
+    pub queued_bulk_tokens: usize,
     /// Sequences queued, in no batch yet.
     pub queued_sequences: usize,
-    /// Tokens in batches that run now.
+    /// Tokens in batches that run now, paused ones included.
     pub running_tokens: usize,
-    /// Batches that run now.
+    /// Batches that run now, paused ones included.
     pub running_batches: usize,
     /// Sequences encoded since the start.
     pub finished_sequences: u64,
@@ -21,6 +27,8 @@ pub struct EngineStats {
     pub finished_tokens: u64,
     /// Batches that ended since the start, failed ones included.
     pub batches: u64,
+    /// Batches of urgent work since the start that ran while another paused for them.
+    pub preemptions: u64,
     /// Panics since the start, after each of which the engine went on: of the encoder,
     /// which fail their batch, and of the engine itself, which fail every open job.
     pub worker_restarts: u64,

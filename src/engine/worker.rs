@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 use super::batches::BatchHistograms;
 use super::error::EngineError;
-use super::queue::{Batch, Piece, Queue, Ran, Step};
+use super::queue::{Batch, Piece, Queue, Ran, Running, Step};
 use crate::nn::{Encoder, PackedTokens};
 
 /// What workers and callers share.
@@ -32,7 +32,7 @@ pub(super) struct Shared {
     idle: Notify,
     /// Panics of the encoder and of the engine itself.
     pub(super) panics: AtomicU64,
-    /// Batches that have run.
+    /// The batches that have run.
     pub(super) batches: Mutex<BatchHistograms>,
 }
 
@@ -119,14 +119,39 @@ impl Shared {
 
     /// Runs one batch. Returns false, without one, if the engine stops.
     fn turn(&self, worker: usize) -> bool {
-        let Some(Batch { pieces, tokens, started }) = self.next_batch() else { return false };
-        let sequences = pieces.iter().map(|piece| piece.sequences.len()).sum();
-        let ran = self.run(worker, pieces);
-        let time = Instant::now().saturating_duration_since(started);
-        self.batches.lock().observe(tokens, sequences, time);
+        let Some(Batch { pieces, mut running }) = self.next_batch() else { return false };
+        if running.has_left_out {
+            self.run_urgent(worker, &mut running);
+        }
+        let ran = self.run(worker, pieces, &mut || self.run_urgent(worker, &mut running));
+        self.observe(&running, &ran);
         // A panic in it has answered every job, so leaves nothing to do.
-        drop(self.update(|queue, now| queue.finish(tokens, started, ran, now)));
+        drop(self.update(|queue, now| queue.finish(running, ran, now)));
         true
+    }
+
+    /// Runs the urgent work that there is now, while the batch `outer` pauses for it.
+    fn run_urgent(&self, worker: usize, outer: &mut Running) {
+        let run = || {
+            while let Ok(Some(batch)) = self.update(|queue, now| queue.next_urgent(outer, now)) {
+                let Batch { pieces, running } = batch;
+                let ran = self.run(worker, pieces, &mut || ());
+                self.observe(&running, &ran);
+                drop(self.update(|queue, now| queue.finish_urgent(outer, running, ran, now)));
+            }
+        };
+        // What panics outside of queue and encoder must not look like a panic of the
+        // encoder that pauses: the jobs of the urgent batch would never be answered.
+        if catch_unwind(AssertUnwindSafe(run)).is_err() {
+            self.give_up(worker);
+        }
+    }
+
+    /// Counts a batch that has run.
+    fn observe(&self, running: &Running, ran: &[Ran]) {
+        let sequences = ran.iter().map(|(piece, _)| piece.sequences.len()).sum();
+        let time = running.time(Instant::now());
+        self.batches.lock().observe(running.tokens, sequences, time);
     }
 
     /// Answers the jobs of a batch that was lost to a panic, by answering all.
@@ -191,11 +216,11 @@ impl Shared {
     /// Runs the pieces together. If the encoder fails on them, each is tried once
     /// alone, so that a bad document fails alone; not after a panic, which may
     /// have cost memory or time that should not be spent twice.
-    fn run(&self, worker: usize, pieces: Vec<Piece>) -> Vec<Ran> {
-        let together = match self.encode(worker, &pieces) {
+    fn run(&self, worker: usize, pieces: Vec<Piece>, pause: &mut dyn FnMut()) -> Vec<Ran> {
+        let together = match self.encode(worker, &pieces, pause) {
             Err(EngineError::Encode { .. }) if pieces.len() > 1 => {
                 let alone = |piece: Piece| {
-                    let rows = self.encode(worker, slice::from_ref(&piece));
+                    let rows = self.encode(worker, slice::from_ref(&piece), pause);
                     (piece, rows.and_then(|rows| all_finite(rows, self.width)))
                 };
                 return pieces.into_iter().map(alone).collect();
@@ -215,10 +240,15 @@ impl Shared {
     }
 
     /// The rows of all pieces, `[sequences * width]`.
-    fn encode(&self, worker: usize, pieces: &[Piece]) -> Result<Vec<f32>, EngineError> {
+    fn encode(
+        &self,
+        worker: usize,
+        pieces: &[Piece],
+        pause: &mut dyn FnMut(),
+    ) -> Result<Vec<f32>, EngineError> {
         // The encoder and the pieces are only borrowed, so nothing half-changed of
         // the engine's is seen after a panic.
-        catch_unwind(AssertUnwindSafe(|| self.try_encode(pieces))).unwrap_or_else(|_| {
+        catch_unwind(AssertUnwindSafe(|| self.try_encode(pieces, pause))).unwrap_or_else(|_| {
             self.panics.fetch_add(1, Ordering::Relaxed);
             tracing::error!(worker, "the encoder panicked; its batch fails and the worker goes on");
             Err(EngineError::WorkerPanicked)
@@ -226,14 +256,18 @@ impl Shared {
     }
 
     /// The same, but the encoder may panic, and so may an error of its when it is shown.
-    fn try_encode(&self, pieces: &[Piece]) -> Result<Vec<f32>, EngineError> {
+    fn try_encode(
+        &self,
+        pieces: &[Piece],
+        pause: &mut dyn FnMut(),
+    ) -> Result<Vec<f32>, EngineError> {
         let mut packed = PackedTokens::new();
         for sequence in pieces.iter().flat_map(|piece| &piece.sequences) {
             packed.push(sequence);
         }
         let rows = self
             .encoder
-            .encode(&packed)
+            .encode(&packed, pause)
             .map_err(|error| EngineError::Encode { message: error.to_string() })?;
         if rows.len() != packed.sequences() || rows.width() != self.width {
             let (found, width) = (rows.len(), rows.width());

@@ -55,10 +55,14 @@ impl BertEncoder {
     }
 
     /// `[sequences, poolings * hidden]`.
-    fn forward(&self, batch: &PackedTokens) -> Result<Tensor> {
+    fn forward(&self, batch: &PackedTokens, between_layers: &mut dyn FnMut()) -> Result<Tensor> {
         let mut hidden = self.embeddings.forward(batch)?;
-        for layer in &self.layers {
-            hidden = layer.forward(&hidden, batch)?;
+        for (index, layer) in self.layers.iter().enumerate() {
+            if index > 0 {
+                between_layers();
+            }
+            // Inside of the pool, so that its threads need not be woken for each product.
+            hidden = rayon::scope(|_| layer.forward(&hidden, batch))?;
         }
         let mut rows = Vec::with_capacity(batch.sequences() * self.poolings.len());
         for (start, length) in spans(batch) {
@@ -83,13 +87,17 @@ impl Encoder for BertEncoder {
         self.max_sequence_tokens
     }
 
-    fn encode(&self, batch: &PackedTokens) -> std::result::Result<Rows, EncodeError> {
+    fn encode(
+        &self,
+        batch: &PackedTokens,
+        between_layers: &mut dyn FnMut(),
+    ) -> std::result::Result<Rows, EncodeError> {
         self.check(batch)?;
         if batch.sequences() == 0 {
             return Rows::new(vec![], self.width()).ok_or_else(no_rows);
         }
-        // Inside of the pool, so that its threads need not be woken for each product.
-        let rows = rayon::scope(|_| self.forward(batch)?.flatten_all()?.to_vec1());
+        let rows =
+            self.forward(batch, between_layers).and_then(|rows| rows.flatten_all()?.to_vec1());
         Rows::new(rows.map_err(|error| EncodeError::Backend(error.into()))?, self.width())
             .ok_or_else(no_rows)
     }

@@ -65,8 +65,12 @@ impl Encoder for MultiHead {
         self.encoder.max_sequence_tokens()
     }
 
-    fn encode(&self, batch: &PackedTokens) -> std::result::Result<Rows, EncodeError> {
-        let pooled = self.encoder.encode(batch)?;
+    fn encode(
+        &self,
+        batch: &PackedTokens,
+        between_layers: &mut dyn FnMut(),
+    ) -> std::result::Result<Rows, EncodeError> {
+        let pooled = self.encoder.encode(batch, between_layers)?;
         let logits = if pooled.is_empty() {
             vec![]
         } else {

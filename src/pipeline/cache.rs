@@ -27,7 +27,7 @@ use tokio::sync::OnceCell;
 
 use super::decision::TaskLogits;
 use super::types::{ClassifyError, Document, LongText, Usage};
-use crate::engine::Lane;
+use crate::engine::{ClientId, Lane};
 
 /// Bytes of an entry beside its key and answer: the library's books and what the allocator adds.
 /// Measured with a counting allocator as 341 an entry at 10,000 to 1,000,000 entries, before the
@@ -64,7 +64,7 @@ pub struct CacheStats {
 /// Answers by model and text, and the documents that are on their way to one.
 pub struct Cache {
     answers: moka::sync::Cache<Key, Arc<Answer>>,
-    flights: Mutex<HashMap<(Key, Lane), Flight>>,
+    flights: Mutex<HashMap<(Key, Line), Flight>>,
     counters: Arc<Counters>,
 }
 
@@ -73,6 +73,9 @@ pub(super) struct ModelCache {
     cache: Arc<Cache>,
     model: String,
 }
+
+/// The line that a document queues in: nobody is answered by one in another, which may be longer.
+type Line = (Lane, ClientId);
 
 /// What a model and a text come to: a hash of both, wide enough that no two texts share one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -97,7 +100,7 @@ struct Flight {
 /// A caller's place in a flight, until it is dropped.
 struct Seat<'a> {
     cache: &'a Cache,
-    flight: (Key, Lane),
+    flight: (Key, Line),
     answer: Arc<OnceCell<Arc<Answer>>>,
 }
 
@@ -164,10 +167,10 @@ impl Cache {
     pub(super) async fn join(
         &self,
         key: Key,
-        lane: Lane,
+        line: Line,
         run: impl Future<Output = Result<Answer, ClassifyError>>,
     ) -> Result<Arc<Answer>, ClassifyError> {
-        let seat = self.sit((key, lane));
+        let seat = self.sit((key, line));
         let mut ran = false;
         // One future at a time runs. If it fails, panics or is dropped, the next one does.
         let run = async {
@@ -188,10 +191,11 @@ impl Cache {
         Ok(answer)
     }
 
-    fn sit(&self, flight: (Key, Lane)) -> Seat<'_> {
+    fn sit(&self, flight: (Key, Line)) -> Seat<'_> {
         let mut flights = self.flights.lock();
-        let entry =
-            flights.entry(flight).or_insert_with(|| Flight { answer: Arc::default(), callers: 0 });
+        let entry = flights
+            .entry(flight.clone())
+            .or_insert_with(|| Flight { answer: Arc::default(), callers: 0 });
         entry.callers += 1;
         Seat { cache: self, flight, answer: Arc::clone(&entry.answer) }
     }

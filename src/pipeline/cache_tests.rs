@@ -33,12 +33,12 @@ fn poll(joined: &mut Joined<'_>) -> Poll<Result<Arc<Answer>, ClassifyError>> {
 
 /// A document that is answered `logit` as soon as it runs.
 fn quick(cache: &Cache, lane: Lane, logit: f32) -> Joined<'_> {
-    Box::pin(cache.join(key("text"), lane, async move { Ok(answer(logit)) }))
+    Box::pin(cache.join(key("text"), (lane, ClientId::default()), async move { Ok(answer(logit)) }))
 }
 
 /// A document that runs for ever.
 fn slow(cache: &Cache, lane: Lane) -> Joined<'_> {
-    Box::pin(cache.join(key("text"), lane, pending()))
+    Box::pin(cache.join(key("text"), (lane, ClientId::default()), pending()))
 }
 
 proptest! {
@@ -80,7 +80,7 @@ async fn the_bytes_of_all_entries_stay_within_the_budget() {
     let cache = cache(each * 10 + each / 2);
     for index in 0..1_000 {
         let run = async { Ok(answer(0.0)) };
-        cache.join(key(&index.to_string()), Lane::Bulk, run).await.unwrap();
+        cache.join(key(&index.to_string()), (Lane::Bulk, ClientId::default()), run).await.unwrap();
         let CacheStats { entries, bytes, .. } = cache.stats();
         assert!(entries <= 10 && bytes == entries * each, "{entries} entries of {bytes} bytes");
     }
@@ -113,10 +113,11 @@ async fn what_was_answered_is_found() {
 async fn a_failure_is_not_shared_and_not_kept() {
     let cache = cache(10_000);
     let (fail, failing) = tokio::sync::oneshot::channel::<()>();
-    let mut first: Joined<'_> = Box::pin(cache.join(key("text"), Lane::Bulk, async {
-        drop(failing.await);
-        Err(ClassifyError::Empty)
-    }));
+    let mut first: Joined<'_> =
+        Box::pin(cache.join(key("text"), (Lane::Bulk, ClientId::default()), async {
+            drop(failing.await);
+            Err(ClassifyError::Empty)
+        }));
     assert!(poll(&mut first).is_pending());
     let mut second = quick(&cache, Lane::Bulk, 2.0);
     assert!(poll(&mut second).is_pending());
@@ -146,10 +147,11 @@ async fn one_who_waits_runs_if_the_first_leaves() {
 async fn one_who_waits_runs_if_the_first_panics() {
     let cache = cache(10_000);
     let (end, ending) = tokio::sync::oneshot::channel::<()>();
-    let mut first: Joined<'_> = Box::pin(cache.join(key("text"), Lane::Bulk, async {
-        drop(ending.await);
-        panic!("the test asked for this");
-    }));
+    let mut first: Joined<'_> =
+        Box::pin(cache.join(key("text"), (Lane::Bulk, ClientId::default()), async {
+            drop(ending.await);
+            panic!("the test asked for this");
+        }));
     assert!(poll(&mut first).is_pending());
     let mut second = quick(&cache, Lane::Bulk, 2.0);
     assert!(poll(&mut second).is_pending());
@@ -164,10 +166,11 @@ async fn one_who_waits_runs_if_the_first_panics() {
 async fn one_who_waits_may_leave() {
     let cache = cache(10_000);
     let (end, ending) = tokio::sync::oneshot::channel::<()>();
-    let mut first: Joined<'_> = Box::pin(cache.join(key("text"), Lane::Bulk, async {
-        drop(ending.await);
-        Ok(answer(1.0))
-    }));
+    let mut first: Joined<'_> =
+        Box::pin(cache.join(key("text"), (Lane::Bulk, ClientId::default()), async {
+            drop(ending.await);
+            Ok(answer(1.0))
+        }));
     assert!(poll(&mut first).is_pending());
     let (mut second, mut third) = (quick(&cache, Lane::Bulk, 2.0), quick(&cache, Lane::Bulk, 3.0));
     assert!(poll(&mut second).is_pending() && poll(&mut third).is_pending());

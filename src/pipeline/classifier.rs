@@ -12,8 +12,8 @@ use super::decision::{self, TaskLogits};
 use super::evidence;
 use super::reader::{self, Reading, Windows};
 use super::types::{
-    Classification, ClassifyError, Document, DocumentLimits, LongText, Options, TaskResult,
-    TextToken, Timing, Tokenization, Usage,
+    Classification, ClassifyError, Document, DocumentLimits, LongText, Options, Submission,
+    TaskResult, TextToken, Timing, Tokenization, Usage,
 };
 use crate::bundle::{Bundle, BundleError, Stamp, Task, TextConfig, Tokenizer};
 use crate::engine::{
@@ -192,12 +192,11 @@ impl Classifier {
         &self,
         document: &Document,
         options: &Options,
-        admission: Admission,
-        deadline: Option<Instant>,
+        submission: &Submission,
     ) -> Result<Classification, ClassifyError> {
         let started = Instant::now();
         let tasks = self.select(options)?;
-        if deadline.is_some_and(|deadline| deadline <= started) {
+        if submission.deadline.is_some_and(|deadline| deadline <= started) {
             return Err(EngineError::DeadlineExceeded.into());
         }
         let key = self.key(document, options)?;
@@ -206,17 +205,16 @@ impl Classifier {
         let _held = if known.is_some() && options.evidence == 0 {
             None
         } else {
-            Some(self.take_in_hand(document, admission, deadline).await?)
+            Some(self.take_in_hand(document, submission).await?)
         };
         let mut timing = None;
         let answer = match (known, key) {
             (Some(answer), _) => answer,
-            (None, None) => {
-                self.answer(document, options, admission, deadline, &mut timing).await?.into()
-            }
+            (None, None) => self.answer(document, options, submission, &mut timing).await?.into(),
             (None, Some((cache, key))) => {
-                let run = self.answer(document, options, admission, deadline, &mut timing);
-                within(deadline, cache.join(key, options.lane, run)).await??
+                let line = (options.lane, submission.client.clone());
+                let run = self.answer(document, options, submission, &mut timing);
+                within(submission.deadline, cache.join(key, line, run)).await??
             }
         };
         let usage = Usage { cached: timing.is_none(), ..answer.usage };
@@ -228,7 +226,7 @@ impl Classifier {
             chosen.map(|(task, logits)| decision::decide(task, logits, options)).collect();
         if options.evidence > 0 {
             let tokens = usage.tokens;
-            let run = evidence::Run { classifier: self, document, options, tokens, deadline };
+            let run = evidence::Run { classifier: self, document, options, tokens, submission };
             run.explain(&tasks, &mut results).await?;
         }
         Ok(Classification {
@@ -245,8 +243,7 @@ impl Classifier {
         &self,
         document: &Document,
         options: &Options,
-        admission: Admission,
-        deadline: Option<Instant>,
+        submission: &Submission,
         timing: &mut Option<Timing>,
     ) -> Result<Answer, ClassifyError> {
         let started = Instant::now();
@@ -258,7 +255,7 @@ impl Classifier {
             truncated: windows.truncated,
             cached: false,
         };
-        let (logits, job) = self.run(vec![windows], options.lane, admission, deadline).await?;
+        let (logits, job) = self.run(vec![windows], options.lane, submission).await?;
         *timing = Some(Timing {
             tokenize,
             queue: job.queue,
@@ -302,9 +299,8 @@ impl Classifier {
         let text = self.info.max_window_tokens.saturating_sub(special);
         sequence.extend(std::iter::repeat_n(filler, text));
         sequence.extend_from_slice(tokenizer.suffix());
-        let sequences = vec![sequence];
-        let (lane, admission, deadline) = (Lane::Interactive, Admission::Wait, None);
-        self.engine.submit(Job { sequences, lane, admission, deadline }).await?;
+        let (sequences, admission) = (vec![sequence], Admission::Wait);
+        self.engine.submit(Job { sequences, admission, ..Job::default() }).await?;
         Ok(())
     }
 
@@ -339,8 +335,7 @@ impl Classifier {
     async fn take_in_hand(
         &self,
         document: &Document,
-        admission: Admission,
-        deadline: Option<Instant>,
+        submission: &Submission,
     ) -> Result<SemaphorePermit<'_>, ClassifyError> {
         let limit = self.limits().max_open_bytes;
         let bytes = document.id.len() + document.title.len() + document.text.len();
@@ -350,11 +345,11 @@ impl Classifier {
         }
         let size = kilobytes(bytes);
         let busy = ClassifyError::Busy { limit, retry_after: BUSY_RETRY_AFTER };
-        match admission {
+        match submission.admission {
             Admission::Reject => self.room.try_acquire_many(size).map_err(|_| busy),
             // The semaphore is never closed.
             Admission::Wait => {
-                within(deadline, self.room.acquire_many(size)).await?.map_err(|_| busy)
+                within(submission.deadline, self.room.acquire_many(size)).await?.map_err(|_| busy)
             }
         }
     }
@@ -423,15 +418,15 @@ impl Classifier {
         &self,
         documents: Vec<Windows>,
         lane: Lane,
-        admission: Admission,
-        deadline: Option<Instant>,
+        submission: &Submission,
     ) -> Result<(Vec<Vec<TaskLogits>>, JobTiming), EngineError> {
         let lengths: Vec<Vec<usize>> = documents
             .iter()
             .map(|windows| windows.sequences.iter().map(Vec::len).collect())
             .collect();
         let sequences = documents.into_iter().flat_map(|windows| windows.sequences).collect();
-        let job = Job { sequences, lane, admission, deadline };
+        let Submission { client, admission, deadline } = submission.clone();
+        let job = Job { sequences, client, lane, admission, deadline };
         let Output { rows, timing } = self.engine.submit(job).await?;
         let mut rows = rows.iter();
         let aggregate = |lengths: &Vec<usize>| {

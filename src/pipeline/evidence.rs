@@ -8,12 +8,10 @@
 
 use std::ops::Range;
 
-use tokio::time::Instant;
-
 use super::classifier::Classifier;
 use super::decision;
 use super::reader::Windows;
-use super::types::{ClassifyError, Document, Evidence, LongText, Options, TaskResult};
+use super::types::{ClassifyError, Document, Evidence, LongText, Options, Submission, TaskResult};
 use crate::engine::{Admission, EngineError, Lane};
 use crate::text::sentences;
 
@@ -28,7 +26,7 @@ pub(super) struct Run<'a> {
     pub(super) options: &'a Options,
     /// Tokens of the document's windows.
     pub(super) tokens: usize,
-    pub(super) deadline: Option<Instant>,
+    pub(super) submission: &'a Submission,
 }
 
 impl Run<'_> {
@@ -102,8 +100,8 @@ impl Run<'_> {
         results: &mut [TaskResult],
     ) -> Result<bool, ClassifyError> {
         let (ranges, windows): (Vec<_>, Vec<_>) = pending.into_iter().unzip();
-        let run = self.classifier.run(windows, Lane::Bulk, Admission::Wait, self.deadline);
-        let logits = match run.await {
+        let submission = Submission { admission: Admission::Wait, ..self.submission.clone() };
+        let logits = match self.classifier.run(windows, Lane::Bulk, &submission).await {
             Ok((logits, _)) => logits,
             Err(EngineError::DeadlineExceeded) => return Err(EngineError::DeadlineExceeded.into()),
             Err(reason) => {

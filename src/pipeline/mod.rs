@@ -22,7 +22,7 @@ pub use reload::{
 };
 pub use types::{
     Classification, ClassifyError, Document, DocumentLimits, Evidence, LabelScore, LongText,
-    Options, TaskResult, TextToken, Timing, Tokenization, Usage,
+    Options, Submission, TaskResult, TextToken, Timing, Tokenization, Usage,
 };
 
 use crate::bundle::{TextConfig, Tokenizer};

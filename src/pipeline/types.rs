@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 
-use crate::engine::{EngineError, Lane};
+use crate::engine::{Admission, ClientId, EngineError, Lane};
 
 /// A piece of news.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -46,6 +47,17 @@ pub struct Options {
     pub with_logits: bool,
     /// Sentences of evidence a task, at most; 0: none.
     pub evidence: usize,
+}
+
+/// How a document enters the queue, and for whom.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Submission {
+    /// On whose behalf: clients share the engine fairly.
+    pub client: ClientId,
+    /// What happens if there is no room.
+    pub admission: Admission,
+    /// When the caller stops caring; `None`: never.
+    pub deadline: Option<Instant>,
 }
 
 /// The answer for one document.
@@ -126,9 +138,10 @@ pub struct Usage {
 pub struct Timing {
     /// Normalising, tokenising and cutting windows.
     pub tokenize: Duration,
-    /// From admission to the start of the first window's batch.
+    /// From admission to the start of the first window's batch, and while batches paused
+    /// for more urgent work.
     pub queue: Duration,
-    /// From there to the end of the last window's batch.
+    /// The rest, to the end of the last window's batch.
     pub inference: Duration,
     /// All of it.
     pub total: Duration,

@@ -8,7 +8,6 @@ use tonic::{Request, Response, Status, Streaming};
 use super::batch;
 use super::config::ServerConfig;
 use super::convert;
-use super::deadline::Deadline;
 use super::lifecycle::Lifecycle;
 use super::proto::classifier_server::Classifier;
 use super::proto::{
@@ -18,8 +17,7 @@ use super::proto::{
 };
 use super::status::CallError;
 use super::stream::{self, Responses, StreamContext};
-use super::telemetry::CallObserver;
-use super::work::{Work, find_model};
+use super::work::{CallContext, Work, find_model};
 use crate::engine::Lane;
 use crate::pipeline::{Document, Models};
 
@@ -54,13 +52,11 @@ impl Service {
         &self,
         request: Request<ClassifyBatchRequest>,
     ) -> Result<ClassifyBatchResponse, CallError> {
-        let deadline = Deadline::of(&request);
-        let observer = CallObserver::of(&request);
+        let call = CallContext::of(&request);
         let ClassifyBatchRequest { documents, options } = request.into_inner();
         batch::check_size(documents.len(), self.max_batch_documents)?;
         let lane = batch::default_lane(documents.len());
-        let work = Work::resolve(&self.models, convert::options(options)?, lane, deadline)?
-            .observed(observer);
+        let work = Work::resolve(&self.models, convert::options(options)?, lane, call)?;
         let documents: Result<Vec<Document>, _> =
             documents.into_iter().map(|document| convert::document(Some(document))).collect();
         batch::classify(work, documents?, self.max_stream_in_flight).await
@@ -74,12 +70,10 @@ impl Classifier for Service {
         request: Request<ClassifyRequest>,
     ) -> Result<Response<ClassifyResponse>, Status> {
         let _open = self.lifecycle.accept()?;
-        let deadline = Deadline::of(&request);
-        let observer = CallObserver::of(&request);
+        let call = CallContext::of(&request);
         let ClassifyRequest { document, options } = request.into_inner();
         let asked = convert::options(options)?;
-        let work =
-            Work::resolve(&self.models, asked, Lane::Interactive, deadline)?.observed(observer);
+        let work = Work::resolve(&self.models, asked, Lane::Interactive, call)?;
         let answer = work.classify(&convert::document(document)?).await?;
         let timing = Some(convert::timing(&answer.timing));
         let classification = Some(convert::classification(answer));
@@ -100,16 +94,15 @@ impl Classifier for Service {
         &self,
         request: Request<Streaming<ClassifyStreamRequest>>,
     ) -> Result<Response<Responses>, Status> {
-        let call = self.lifecycle.accept()?;
+        let open = self.lifecycle.accept()?;
         let context = StreamContext {
             models: Arc::clone(&self.models),
             in_flight: self.max_stream_in_flight,
             max_message_bytes: self.max_message_bytes,
             idle_timeout: self.stream_idle_timeout,
             connection: request.extensions().get().cloned(),
-            deadline: Deadline::of(&request),
-            observer: CallObserver::of(&request),
-            call,
+            call: CallContext::of(&request),
+            open,
         };
         // The response starts before the first request is there: there are clients that send
         // nothing before they see it.

@@ -349,6 +349,18 @@ fn engine_facts(error: &EngineError) -> Facts {
                 .with("limit", limit)
                 .retry(*retry_after)
         }
+        EngineError::ClientOverloaded { queued_tokens, limit, retry_after } => {
+            Facts::new(Code::ResourceExhausted, "CLIENT_OVERLOADED")
+                .with("queued_tokens", queued_tokens)
+                .with("limit", limit)
+                .retry(*retry_after)
+        }
+        EngineError::WouldExpire { needed, left, retry_after } => {
+            Facts::new(Code::ResourceExhausted, "WOULD_EXPIRE")
+                .with("needed_ms", needed.as_millis())
+                .with("left_ms", left.as_millis())
+                .retry(*retry_after)
+        }
         EngineError::TooLarge { tokens, limit } => Facts::invalid("document", "DOCUMENT_TOO_LARGE")
             .with("unit", "tokens")
             .with("limit", limit)

@@ -124,6 +124,14 @@ fn table() -> Vec<Expected> {
             Code::ResourceExhausted, "OVERLOADED",
         ),
         retriable(
+            EngineError::ClientOverloaded { queued_tokens: 5, limit: 4, retry_after: RETRY },
+            Code::ResourceExhausted, "CLIENT_OVERLOADED",
+        ),
+        retriable(
+            EngineError::WouldExpire { needed: 3 * RETRY, left: RETRY, retry_after: RETRY },
+            Code::ResourceExhausted, "WOULD_EXPIRE",
+        ),
+        retriable(
             ClassifyError::Busy { limit: 9, retry_after: RETRY },
             Code::ResourceExhausted, "BUSY",
         ),

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt};
 use tonic::Status;
@@ -27,8 +27,7 @@ use super::deadline::Deadline;
 use super::lifecycle::{OpenCall, shutting_down};
 use super::proto::{ClassifyStreamRequest, ClassifyStreamResponse};
 use super::status::{CallError, precise};
-use super::telemetry::CallObserver;
-use super::work::{LastingWork, RunningItem};
+use super::work::{CallContext, LastingWork, RunningItem};
 use crate::engine::Lane;
 use crate::pipeline::Models;
 
@@ -46,12 +45,10 @@ pub(crate) struct StreamContext {
     pub(crate) max_message_bytes: usize,
     /// How long the caller may take to send the next message.
     pub(crate) idle_timeout: Duration,
-    /// When the caller stops waiting.
-    pub(crate) deadline: Option<Instant>,
-    /// What the documents report to.
-    pub(crate) observer: Option<CallObserver>,
+    /// What the call brings along.
+    pub(crate) call: CallContext,
     /// The call, open until the responses are dropped.
-    pub(crate) call: OpenCall,
+    pub(crate) open: OpenCall,
     /// The connection that the call is on, if it is on one.
     pub(crate) connection: Option<Arc<Connection>>,
 }
@@ -84,7 +81,7 @@ async fn read<S>(requests: S, started: mpsc::Sender<Next>, context: Arc<StreamCo
 where
     S: Stream<Item = Result<ClassifyStreamRequest, Status>>,
 {
-    let deadline = Deadline::from(context.deadline);
+    let deadline = Deadline::from(context.call.deadline);
     let end = match deadline.limit(start_all(requests, &started, &context)).await {
         Ok(end) => end,
         Err(late) => Err(late.into()),
@@ -144,7 +141,7 @@ async fn ending(context: &StreamContext) -> CallError {
         }
     };
     tokio::select! {
-        () = context.call.draining() => shutting_down(),
+        () = context.open.draining() => shutting_down(),
         () = connection => CallError::ConnectionAge { retry_after: Duration::ZERO },
     }
 }
@@ -156,6 +153,6 @@ fn first(
     options: Option<super::proto::Options>,
 ) -> Result<LastingWork, Status> {
     let asked = convert::options(options)?;
-    let work = LastingWork::resolve(&context.models, asked, Lane::Bulk, context.deadline)?;
-    Ok(work.observed(context.observer.clone()))
+    let call = context.call.clone();
+    Ok(LastingWork::resolve(&context.models, asked, Lane::Bulk, call)?)
 }

@@ -5,22 +5,34 @@ use std::sync::Arc;
 
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
+use tonic::Request;
 
 use super::call::contained;
 use super::convert::CallOptions;
 use super::deadline::Deadline;
+use super::request::Caller;
 use super::status::CallError;
 use super::telemetry::CallObserver;
-use crate::engine::{Admission, Lane};
-use crate::pipeline::{Classification, Classifier, Document, Models, Options};
+use crate::engine::{Admission, ClientId, Lane};
+use crate::pipeline::{Classification, Classifier, Document, Models, Options, Submission};
+
+/// What a call brings along beside its message.
+#[derive(Clone)]
+pub(crate) struct CallContext {
+    /// On whose behalf it is.
+    pub(crate) client: ClientId,
+    /// When its caller stops waiting.
+    pub(crate) deadline: Option<Instant>,
+    /// What its documents report to.
+    pub(crate) observer: Option<CallObserver>,
+}
 
 /// What all documents of a call have in common.
 #[derive(Clone)]
 pub(crate) struct Work {
     classifier: Arc<Classifier>,
     options: Arc<Options>,
-    admission: Admission,
-    deadline: Option<Instant>,
+    submission: Submission,
     observer: Option<CallObserver>,
 }
 
@@ -30,7 +42,7 @@ pub(crate) struct LastingWork {
     models: Arc<Models>,
     model: String,
     options: Arc<Options>,
-    deadline: Option<Instant>,
+    submission: Submission,
     observer: Option<CallObserver>,
 }
 
@@ -56,6 +68,18 @@ pub(crate) fn find_model(
     })
 }
 
+impl CallContext {
+    /// That of the call which `request` came with.
+    pub(crate) fn of<T>(request: &Request<T>) -> Self {
+        let caller = request.extensions().get::<Caller>();
+        Self {
+            client: caller.map(|caller| ClientId::new(&caller.0)).unwrap_or_default(),
+            deadline: Deadline::of(request),
+            observer: CallObserver::of(request),
+        }
+    }
+}
+
 impl Work {
     /// Finds the model and the tasks that `asked` names. Documents queue in the lane that it asks
     /// for or else in `lane`; bulk ones wait for room in the queue, others are refused without.
@@ -66,9 +90,9 @@ impl Work {
         models: &Models,
         asked: CallOptions,
         lane: Lane,
-        deadline: Option<Instant>,
+        call: CallContext,
     ) -> Result<Self, CallError> {
-        Self::on(find_model(models, &asked.model, "options.model")?, asked, lane, deadline)
+        Self::on(find_model(models, &asked.model, "options.model")?, asked, lane, call)
     }
 
     /// As [`resolve`](Self::resolve), on a model that is found already.
@@ -79,7 +103,7 @@ impl Work {
         classifier: Arc<Classifier>,
         asked: CallOptions,
         lane: Lane,
-        deadline: Option<Instant>,
+        call: CallContext,
     ) -> Result<Self, CallError> {
         classifier.check(&asked.options)?;
         let lane = asked.lane.unwrap_or(lane);
@@ -87,13 +111,10 @@ impl Work {
             Lane::Interactive => Admission::Reject,
             Lane::Bulk => Admission::Wait,
         };
+        let CallContext { client, deadline, observer } = call;
         let options = Arc::new(Options { lane, ..asked.options });
-        Ok(Self { classifier, options, admission, deadline, observer: None })
-    }
-
-    /// The same work, of which every document is reported to `observer`.
-    pub(crate) fn observed(self, observer: Option<CallObserver>) -> Self {
-        Self { observer, ..self }
+        let submission = Submission { client, admission, deadline };
+        Ok(Self { classifier, options, submission, observer })
     }
 
     /// Classifies one document.
@@ -101,10 +122,9 @@ impl Work {
     /// # Errors
     /// Those of the pipeline.
     pub(crate) async fn classify(&self, document: &Document) -> Result<Classification, CallError> {
-        let Self { classifier, options, admission, deadline, observer } = self;
-        let answer = classifier.classify(document, options, *admission, *deadline).await?;
-        if let Some(observer) = observer {
-            observer.answered(document, options.lane, &answer);
+        let answer = self.classifier.classify(document, &self.options, &self.submission).await?;
+        if let Some(observer) = &self.observer {
+            observer.answered(document, self.options.lane, &answer);
         }
         Ok(answer)
     }
@@ -117,7 +137,7 @@ impl Work {
             let classify = async {
                 let document = document?;
                 let classify = contained(self.classify(&document));
-                Deadline::from(self.deadline).limit(classify).await??
+                Deadline::from(self.submission.deadline).limit(classify).await??
             };
             let outcome = classify.await;
             if let (Err(error), Some(observer)) = (&outcome, &self.observer) {
@@ -138,16 +158,12 @@ impl LastingWork {
         models: &Arc<Models>,
         asked: CallOptions,
         lane: Lane,
-        deadline: Option<Instant>,
+        call: CallContext,
     ) -> Result<Self, CallError> {
         let model = asked.model.clone();
-        let Work { options, .. } = Work::resolve(models, asked, lane, deadline)?;
-        Ok(Self { models: Arc::clone(models), model, options, deadline, observer: None })
-    }
-
-    /// As [`Work::observed`].
-    pub(crate) fn observed(self, observer: Option<CallObserver>) -> Self {
-        Self { observer, ..self }
+        let Work { options, submission, observer, .. } = Work::resolve(models, asked, lane, call)?;
+        let submission = Submission { admission: Admission::Wait, ..submission };
+        Ok(Self { models: Arc::clone(models), model, options, submission, observer })
     }
 
     /// As [`Work::start`], on the model that is served now.
@@ -161,8 +177,7 @@ impl LastingWork {
         let work = Work {
             classifier: find_model(&self.models, &self.model, "options.model")?,
             options: Arc::clone(&self.options),
-            admission: Admission::Wait,
-            deadline: self.deadline,
+            submission: self.submission.clone(),
             observer: self.observer.clone(),
         };
         Ok(work.start(document))

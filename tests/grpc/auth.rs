@@ -17,9 +17,8 @@ use crate::harness::{PATIENCE, TestServer, assert_status, document, plain};
 const OLD: &str = "old-token-0123456789";
 const NEW: &str = "new-token-0123456789";
 
-type Showing = ClassifierClient<
-    InterceptedService<Channel, Box<dyn Fn(Request<()>) -> Result<Request<()>, Status> + Send>>,
->;
+type Show = Box<dyn Fn(Request<()>) -> Result<Request<()>, Status> + Send>;
+type Showing = ClassifierClient<InterceptedService<Channel, Show>>;
 
 async fn start(tokens: &str, open_health: bool) -> (TestServer, TempDir) {
     let directory = tempfile::tempdir().unwrap();
@@ -37,11 +36,10 @@ async fn start(tokens: &str, open_health: bool) -> (TestServer, TempDir) {
 /// A client that sends `value` as the header `authorization`.
 async fn showing(server: &TestServer, value: &str) -> Showing {
     let value = value.parse::<tonic::metadata::MetadataValue<_>>().unwrap();
-    let show: Box<dyn Fn(Request<()>) -> Result<Request<()>, Status> + Send> =
-        Box::new(move |mut request| {
-            request.metadata_mut().insert("authorization", value.clone());
-            Ok(request)
-        });
+    let show: Show = Box::new(move |mut request| {
+        request.metadata_mut().insert("authorization", value.clone());
+        Ok(request)
+    });
     ClassifierClient::with_interceptor(server.channel().await, show)
 }
 

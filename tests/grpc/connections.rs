@@ -196,7 +196,7 @@ async fn an_old_connection_ends_without_losing_what_it_carries() {
         }
         match responses.message().await {
             Ok(response) => {
-                assert_eq!(response.unwrap().result.unwrap().id, (sent - 1).to_string())
+                assert_eq!(response.unwrap().result.unwrap().id, (sent - 1).to_string());
             }
             Err(status) => break status,
         }

@@ -291,9 +291,13 @@ impl Encoder for Gated {
         self.encoder.max_sequence_tokens()
     }
 
-    fn encode(&self, batch: &PackedTokens) -> Result<Rows, EncodeError> {
+    fn encode(
+        &self,
+        batch: &PackedTokens,
+        between_layers: &mut dyn FnMut(),
+    ) -> Result<Rows, EncodeError> {
         self.gate.pass();
-        self.encoder.encode(batch)
+        self.encoder.encode(batch, between_layers)
     }
 }
 

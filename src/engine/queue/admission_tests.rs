@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use super::Step;
 use super::tests::*;
 use crate::engine::error::EngineError;
+use crate::engine::job::Job;
 
 #[test]
 fn over_the_limit_is_overloaded_with_the_time_until_there_is_room() {
@@ -198,4 +200,167 @@ fn a_line_that_is_full_does_not_matter_to_a_job_that_finds_room() {
     let _line = f.submit(waits(bulk(8, &[10])));
     assert!(f.try_submit(waits(interactive(1, &[25]))).is_ok());
     assert_eq!(f.queue.stats().waiting_jobs, 1);
+}
+
+/// A client may hold 40 of the 100 tokens, 30 of them bulk.
+fn limited() -> Fixture {
+    let mut f = fixture(|config| config.max_queued_tokens_per_client = 40);
+    let _first = f.submit(interactive(1, &[10]));
+    let batch = f.batch();
+    f.now += Duration::from_secs(1); // 10 tokens a second
+    f.finish(batch);
+    f
+}
+
+fn client_overloaded(queued_tokens: usize, limit: usize, seconds: u64) -> Option<EngineError> {
+    let retry_after = Duration::from_secs(seconds);
+    Some(EngineError::ClientOverloaded { queued_tokens, limit, retry_after })
+}
+
+#[test]
+fn a_client_over_its_share_is_refused_and_others_are_not() {
+    let mut f = limited();
+    let _full = f.submit(of("a", interactive(1, &[40])));
+    let refused = f.try_submit(of("a", interactive(1, &[20])));
+    assert_eq!(refused.err(), client_overloaded(40, 40, 2));
+    let _other = f.submit(of("b", interactive(2, &[30])));
+    // Now each turn of one is a turn of the other, too.
+    let refused = f.try_submit(of("a", interactive(1, &[20])));
+    assert_eq!(refused.err(), client_overloaded(40, 40, 4));
+    let _all = f.submit(of("c", interactive(3, &[30])));
+    let refused = f.try_submit(of("b", interactive(2, &[5])));
+    assert!(matches!(refused, Err(EngineError::Overloaded { queued_tokens: 100, limit: 100, .. })));
+}
+
+#[test]
+fn bulk_jobs_of_a_client_leave_room_for_its_interactive_ones() {
+    let mut f = limited();
+    let _bulk = f.submit(of("a", bulk(9, &[30])));
+    assert_eq!(f.try_submit(of("a", bulk(9, &[10]))).err(), client_overloaded(30, 30, 1));
+    let _interactive = f.submit(of("a", interactive(1, &[10])));
+    // The bulk lane has its turns, too: 1 token for each 4.
+    let retry_after = Duration::from_millis(1_200);
+    let expected = EngineError::ClientOverloaded { queued_tokens: 40, limit: 40, retry_after };
+    assert_eq!(f.try_submit(of("a", interactive(1, &[10]))).unwrap_err(), expected);
+}
+
+#[test]
+fn a_job_over_its_clients_share_enters_while_its_client_has_no_other_in_the_lane() {
+    let mut f = limited();
+    let _large = f.submit(of("a", bulk(9, &[60])));
+    assert!(f.try_submit(of("a", bulk(9, &[1]))).is_err());
+    assert!(f.try_submit(of("a", interactive(1, &[5]))).is_ok());
+    assert!(f.try_submit(of("a", interactive(1, &[1]))).is_err());
+}
+
+#[test]
+fn a_client_that_waits_for_its_own_jobs_to_leave_holds_up_no_other() {
+    let mut f = limited();
+    let _full = f.submit(of("a", interactive(1, &[10; 4])));
+    let _waits = f.submit(of("a", waits(interactive(2, &[35]))));
+    let _small = f.submit(of("a", waits(interactive(3, &[1]))));
+    assert!(f.try_submit(of("b", interactive(4, &[20]))).is_ok(), "there is room for others");
+    assert!(f.try_submit(of("b", waits(bulk(5, &[20])))).is_ok());
+    assert!(f.try_submit(of("a", interactive(6, &[1]))).is_err(), "it would overtake its own");
+    assert_eq!(f.queue.stats().waiting_jobs, 2);
+    let mut order = Vec::new();
+    while !f.queue.is_empty() {
+        let batch = f.batch();
+        order.extend(tags(&batch));
+        f.finish(batch);
+    }
+    order.retain(|tag| [2, 3].contains(tag));
+    assert_eq!(order, [2, 3], "in the order of arrival");
+}
+
+#[test]
+fn the_jobs_of_a_client_that_wait_leave_room_in_the_line_for_others() {
+    let mut f = limited();
+    let _full: Vec<_> =
+        ["x", "y", "z"].map(|client| f.submit(of(client, interactive(9, &[33])))).into();
+    let _waiting = [10, 30].map(|tokens| f.submit(of("a", waits(interactive(1, &[tokens])))));
+    let refused = f.try_submit(of("a", waits(interactive(1, &[10]))));
+    assert!(matches!(
+        refused,
+        Err(EngineError::ClientOverloaded { queued_tokens: 40, limit: 40, .. })
+    ));
+    assert!(f.try_submit(of("b", waits(interactive(2, &[40])))).is_ok());
+}
+
+fn within(f: &Fixture, seconds: u64, job: Job) -> Job {
+    Job { deadline: Some(f.now + Duration::from_secs(seconds)), ..job }
+}
+
+#[test]
+fn a_job_that_cannot_run_by_its_deadline_is_refused_at_once() {
+    let mut f = limited();
+    let queued = within(&f, 1, interactive(1, &[30]));
+    assert!(f.try_submit(queued).is_ok(), "one that finds the lane empty may try");
+    // 40 tokens take 4 seconds, and with the margin 5.
+    let late = within(&f, 4, interactive(1, &[10]));
+    let expected = EngineError::WouldExpire {
+        needed: Duration::from_secs(5),
+        left: Duration::from_secs(4),
+        retry_after: Duration::from_secs(1),
+    };
+    assert_eq!(f.try_submit(late.clone()).unwrap_err(), expected);
+    assert!(f.try_submit(of("b", late.clone())).is_ok(), "its turn comes sooner");
+    assert!(f.try_submit(waits(late)).is_ok(), "it would rather wait");
+    let later = within(&f, 7, of("b", interactive(1, &[1])));
+    assert!(f.try_submit(later).is_ok());
+}
+
+#[test]
+fn no_job_is_refused_for_its_deadline_before_the_speed_is_known() {
+    let mut f = fixture(|_| ());
+    let _queued = f.submit(interactive(1, &[90]));
+    let soon = Some(f.now + MS);
+    assert!(f.try_submit(Job { deadline: soon, ..interactive(1, &[10]) }).is_ok());
+}
+
+#[test]
+fn under_overload_nearly_all_that_is_accepted_is_answered_in_time() {
+    // 1,000 tokens a second, so 10 jobs, of 100 that come.
+    let mut f = fixture(|config| {
+        config.max_batch_tokens = 1_000;
+        config.max_queued_tokens = 200_000;
+    });
+    let (mut open, mut answered, mut late, mut refused) = (Vec::new(), 0, 0, 0);
+    let mut running = None;
+    for tick in 0..60_000 {
+        f.now += MS;
+        if tick % 10 == 0 {
+            match f.try_submit(within(&f, 3, interactive(1, &[100]))) {
+                Ok((_, answer)) => open.push(answer),
+                Err(_) => refused += 1,
+            }
+        }
+        if let Some((batch, ends)) = running.take() {
+            if f.now < ends {
+                running = Some((batch, ends));
+            } else {
+                f.finish(batch);
+            }
+        }
+        if running.is_none()
+            && let Step::Run(batch) = f.queue.next(f.now)
+        {
+            let ends = f.now + batch.running.tokens as u32 * MS;
+            running = Some((batch, ends));
+        }
+        open.retain_mut(|answer: &mut Answer| match answer.try_recv() {
+            Ok(Ok(_)) => {
+                answered += 1;
+                false
+            }
+            Ok(Err(_)) => {
+                late += 1;
+                false
+            }
+            Err(_) => true,
+        });
+    }
+    assert!(answered >= 540, "{answered} of 600 that could be");
+    assert!(late <= answered / 100, "{late} late, {answered} in time");
+    assert_eq!(answered + late + refused + open.len(), 6_000);
 }

@@ -1,17 +1,19 @@
 //! One job in the queue: what of it is still to run, and the rows it has so far.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Batch, JobId, Piece, Reply};
+use super::{JobId, Piece, Reply};
 use crate::engine::error::EngineError;
-use crate::engine::job::{Job, JobTiming, Lane, Output};
+use crate::engine::job::{ClientId, Job, JobTiming, Lane, Output};
 use crate::nn::Rows;
 
 /// A job that has not been answered.
 #[derive(Debug)]
 pub(super) struct Entry {
+    pub(super) client: ClientId,
     pub(super) lane: Lane,
     pub(super) deadline: Option<Instant>,
     /// Sequences in no batch yet, in order.
@@ -28,12 +30,15 @@ pub(super) struct Entry {
     rows: Vec<f32>,
     /// Start and tokens of its first batch.
     first_batch: Option<(Instant, usize)>,
+    /// How long its batches have paused.
+    pub(super) paused: Duration,
     reply: Reply,
 }
 
 impl Entry {
     pub(super) fn new(job: Job, tokens: usize, reply: Reply, now: Instant) -> Self {
         Self {
+            client: job.client,
             lane: job.lane,
             deadline: job.deadline,
             rest_tokens: tokens,
@@ -42,25 +47,33 @@ impl Entry {
             missing: job.sequences.len(),
             rows: Vec::new(),
             first_batch: None,
+            paused: Duration::ZERO,
             reply,
             rest: job.sequences.into(),
         }
     }
 
-    /// Moves sequences, in order, to `batch` while they fit `max_tokens`. The first
-    /// of a batch always fits: a sequence over the budget runs alone.
-    pub(super) fn take_into(&mut self, id: JobId, batch: &mut Batch, max_tokens: usize) {
+    /// Tokens of the next sequence; 0 if there is none.
+    pub(super) fn next_tokens(&self) -> usize {
+        self.rest.front().map_or(0, Vec::len)
+    }
+
+    /// Moves the next sequence to the end of `pieces`.
+    pub(super) fn take_into(&mut self, id: JobId, pieces: &mut Vec<Piece>) {
         let first = self.sequences - self.rest.len();
-        let mut sequences = Vec::new();
-        while let Some(next) = self.rest.front()
-            && (batch.tokens == 0 || batch.tokens + next.len() <= max_tokens)
-        {
-            batch.tokens += next.len();
-            self.rest_tokens -= next.len();
-            sequences.extend(self.rest.pop_front());
+        let Some(sequence) = self.rest.pop_front() else { return };
+        self.rest_tokens -= sequence.len();
+        match pieces.last_mut() {
+            Some(piece) if piece.job == id => piece.sequences.push(sequence),
+            _ => pieces.push(Piece { job: id, first, sequences: vec![sequence] }),
         }
-        if !sequences.is_empty() {
-            batch.pieces.push(Piece { job: id, first, sequences });
+    }
+
+    /// Takes sequences back that were the last to leave.
+    pub(super) fn give_back(&mut self, sequences: Vec<Vec<u32>>) {
+        for sequence in sequences.into_iter().rev() {
+            self.rest_tokens += sequence.len();
+            self.rest.push_front(sequence);
         }
     }
 
@@ -86,9 +99,12 @@ impl Entry {
     /// Answers with the rows.
     pub(super) fn complete(mut self, width: usize, now: Instant) {
         let (started, batch_tokens) = self.first_batch.unwrap_or((now, 0));
+        let open = now.saturating_duration_since(started);
+        // Those of batches on several workers may overlap.
+        let paused = self.paused.min(open);
         let timing = JobTiming {
-            queue: started.saturating_duration_since(self.admitted),
-            inference: now.saturating_duration_since(started),
+            queue: started.saturating_duration_since(self.admitted) + paused,
+            inference: open - paused,
             batch_tokens,
         };
         let result = Rows::new(std::mem::take(&mut self.rows), width)

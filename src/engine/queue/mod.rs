@@ -6,17 +6,23 @@
 //! answers by closing the way to the caller. Callers pass the time, which must not
 //! go backwards.
 //!
-//! [`admission`] decides who gets in, [`forming`] who runs next.
+//! [`admission`] decides who gets in, [`forming`] who runs next; [`fair`] is the order
+//! between clients in both.
 
 mod admission;
 #[cfg(test)]
 mod admission_tests;
 mod entry;
+mod fair;
+#[cfg(test)]
+mod fair_tests;
 mod forming;
 #[cfg(test)]
 mod model_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod urgent_tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -25,10 +31,11 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use self::entry::Entry;
-pub(super) use self::forming::{Batch, Piece, Step};
+use self::fair::FairLine;
+pub(super) use self::forming::{Batch, Piece, Running, Step};
 use super::config::EngineConfig;
 use super::error::EngineError;
-use super::job::{Job, Output, PerLane};
+use super::job::{Job, Lane, Output, PerLane};
 use super::rate::DrainRate;
 use super::stats::{DrainReport, EngineStats};
 
@@ -62,23 +69,22 @@ pub(super) struct Queue {
     interactive_run: usize,
     drain: Option<Drain>,
     rate: DrainRate,
-    running_tokens: usize,
-    running_batches: usize,
     finished_sequences: u64,
     finished_tokens: u64,
     batches: u64,
+    preemptions: u64,
 }
 
-/// The jobs of a lane. Ids grow, so both sets are in the order of arrival.
+/// The jobs of a lane.
 #[derive(Debug, Default)]
 struct LaneState {
     /// Accepted jobs that have sequences in no batch yet.
-    queued: BTreeSet<JobId>,
-    queued_tokens: usize,
+    queued: FairLine,
     queued_sequences: usize,
     /// Jobs that wait for room.
-    waiting: BTreeSet<JobId>,
-    waiting_tokens: usize,
+    waiting: FairLine,
+    running_tokens: usize,
+    running_batches: usize,
 }
 
 #[derive(Debug)]
@@ -103,11 +109,10 @@ impl Queue {
             interactive_run: 0,
             drain: None,
             rate: DrainRate::new(config.workers),
-            running_tokens: 0,
-            running_batches: 0,
             finished_sequences: 0,
             finished_tokens: 0,
             batches: 0,
+            preemptions: 0,
         }
     }
 
@@ -140,14 +145,34 @@ impl Queue {
         }
     }
 
+    /// Answers the jobs that a batch of urgent work, which ran within `outer`, completes
+    /// or fails.
+    pub(super) fn finish_urgent(
+        &mut self,
+        outer: &mut Running,
+        running: Running,
+        ran: Vec<Ran>,
+        now: Instant,
+    ) {
+        outer.paused += now.saturating_duration_since(running.started);
+        self.finish(running, ran, now);
+    }
+
     /// Answers the jobs that a batch completes or fails.
-    pub(super) fn finish(&mut self, tokens: usize, started: Instant, ran: Vec<Ran>, now: Instant) {
+    pub(super) fn finish(&mut self, running: Running, ran: Vec<Ran>, now: Instant) {
         if ran.iter().any(|(piece, _)| piece.job.0 < self.first_id) {
             return; // formed before a reset, which has answered its jobs
         }
-        self.running_tokens -= tokens;
-        self.running_batches -= 1;
+        let lane = self.lanes.get_mut(running.lane);
+        lane.running_tokens -= running.tokens;
+        lane.running_batches -= 1;
         self.batches += 1;
+        let jobs: BTreeSet<JobId> = ran.iter().map(|(piece, _)| piece.job).collect();
+        for id in jobs {
+            if let Some(entry) = self.jobs.get_mut(&id) {
+                entry.paused += running.paused;
+            }
+        }
         // Also the jobs of this very batch: a late answer is none.
         self.expire(now);
         let mut done_tokens = 0;
@@ -162,7 +187,8 @@ impl Queue {
             }
         }
         self.finished_tokens += done_tokens as u64;
-        self.rate.observe(done_tokens, now.saturating_duration_since(started));
+        self.rate.observe(done_tokens, running.time(now));
+        self.rest(running.lane);
         self.admit_waiting(now);
     }
 
@@ -172,13 +198,13 @@ impl Queue {
         if self.drain.is_some() {
             return;
         }
-        let [interactive, bulk] =
-            [&self.lanes.interactive, &self.lanes.bulk].map(|lane| lane.waiting.clone());
-        let refused = interactive.len() + bulk.len();
+        let waiting: BTreeSet<JobId> =
+            self.lanes.each().into_iter().flat_map(|lane| lane.waiting.ids()).collect();
+        let refused = waiting.len();
         let accepted = self.jobs.len() - refused;
         // First of all, so that it holds whatever happens while jobs are answered.
         self.drain = Some(Drain { accepted, refused, abandoned: 0 });
-        for id in interactive.into_iter().chain(bulk) {
+        for id in waiting {
             self.answer(id, Err(DRAINING));
         }
     }
@@ -204,6 +230,7 @@ impl Queue {
             finished_sequences: self.finished_sequences,
             finished_tokens: self.finished_tokens,
             batches: self.batches,
+            preemptions: self.preemptions,
             ..Self::new(self.config, self.width)
         };
         // To drop a job closes the way to its caller, who takes that for a panic.
@@ -231,7 +258,7 @@ impl Queue {
 
     /// Whether it is certain that no batch runs: those from before a reset are not counted.
     pub(super) fn no_batch_runs(&self) -> bool {
-        self.running_batches == 0 && self.first_id == 0
+        self.lanes.each().iter().all(|lane| lane.running_batches == 0) && self.first_id == 0
     }
 
     /// The counters. The queue does not know of panics and leaves them zero.
@@ -241,13 +268,17 @@ impl Queue {
         EngineStats {
             open_jobs: self.jobs.len() - waiting_jobs,
             waiting_jobs,
+            waiting_tokens: interactive.waiting.tokens() + bulk.waiting.tokens(),
+            queued_clients: interactive.queued.clients() + bulk.queued.clients(),
             queued_tokens: self.queued_tokens(),
+            queued_bulk_tokens: bulk.queued.tokens(),
             queued_sequences: interactive.queued_sequences + bulk.queued_sequences,
-            running_tokens: self.running_tokens,
-            running_batches: self.running_batches,
+            running_tokens: interactive.running_tokens + bulk.running_tokens,
+            running_batches: interactive.running_batches + bulk.running_batches,
             finished_sequences: self.finished_sequences,
             finished_tokens: self.finished_tokens,
             batches: self.batches,
+            preemptions: self.preemptions,
             worker_restarts: 0,
             tokens_per_second: self.rate.tokens_per_second(),
         }
@@ -290,17 +321,24 @@ impl Queue {
             self.deadlines.remove(&(deadline, id));
         }
         let lane = self.lanes.get_mut(entry.lane);
-        if lane.waiting.remove(&id) {
-            lane.waiting_tokens -= entry.rest_tokens;
-        }
-        if lane.queued.remove(&id) {
-            lane.queued_tokens -= entry.rest_tokens;
+        if lane.queued.remove(&entry.client, id, entry.rest_tokens) {
             lane.queued_sequences -= entry.rest.len();
+            self.rest(entry.lane);
+        } else if lane.waiting.remove(&entry.client, id, entry.rest_tokens) {
+            lane.waiting.rest();
         }
         Some(entry)
     }
 
+    /// Lets a lane forget whom it has served, once nothing of it is queued or runs.
+    fn rest(&mut self, lane: Lane) {
+        let lane = self.lanes.get_mut(lane);
+        if lane.running_batches == 0 {
+            lane.queued.rest();
+        }
+    }
+
     fn queued_tokens(&self) -> usize {
-        self.lanes.interactive.queued_tokens + self.lanes.bulk.queued_tokens
+        self.lanes.interactive.queued.tokens() + self.lanes.bulk.queued.tokens()
     }
 }

@@ -1,7 +1,7 @@
 //! The policy, step by step, at times that the tests choose.
 
 use super::*;
-use crate::engine::job::{Admission, JobTiming, Lane};
+use crate::engine::job::{Admission, ClientId, JobTiming, Lane};
 use crate::nn::Rows;
 
 pub(super) type Answer = oneshot::Receiver<Result<Output, EngineError>>;
@@ -33,6 +33,10 @@ pub(super) fn interactive(tag: u32, lengths: &[usize]) -> Job {
 
 pub(super) fn bulk(tag: u32, lengths: &[usize]) -> Job {
     job(Lane::Bulk, tag, lengths)
+}
+
+pub(super) fn of(client: &str, job: Job) -> Job {
+    Job { client: ClientId::new(client), ..job }
 }
 
 pub(super) fn waits(job: Job) -> Job {
@@ -68,7 +72,7 @@ impl Fixture {
             (piece, Ok(rows))
         };
         let ran = batch.pieces.into_iter().map(rows).collect();
-        self.queue.finish(batch.tokens, batch.started, ran, self.now);
+        self.queue.finish(batch.running, ran, self.now);
     }
 }
 
@@ -100,20 +104,22 @@ fn a_sequence_over_the_budget_runs_alone() {
     let mut f = fixture(|_| ());
     let _a = [interactive(1, &[25]), interactive(2, &[1])].map(|job| f.submit(job));
     let batch = f.batch();
-    assert_eq!((tags(&batch), batch.tokens), (vec![1], 25));
+    assert_eq!((tags(&batch), batch.running.tokens), (vec![1], 25));
     assert_eq!(f.tags(), [2]);
 }
 
 #[test]
-fn room_left_by_one_lane_is_filled_from_the_other() {
+fn a_batch_holds_sequences_of_one_lane() {
     let mut f = fixture(|_| ());
     let _a = [bulk(8, &[3]), bulk(9, &[3]), interactive(1, &[4])].map(|job| f.submit(job));
-    assert_eq!(f.tags(), [1, 8, 9]);
+    assert_eq!(f.tags(), [1]);
+    assert_eq!(f.tags(), [8, 9]);
 
     let mut f = fixture(|config| config.max_interactive_run = 1);
     let _a = [interactive(1, &[9]), interactive(2, &[2]), bulk(8, &[5])].map(|job| f.submit(job));
     assert_eq!(f.tags(), [1]);
-    assert_eq!(f.tags(), [8, 2], "bulk is due and interactive fills");
+    assert_eq!(f.tags(), [8], "bulk is due");
+    assert_eq!(f.tags(), [2]);
 }
 
 #[test]
@@ -170,7 +176,7 @@ fn a_failed_batch_fails_its_jobs_and_takes_out_what_they_have_queued() {
     let (first, second) = (f.batch(), f.batch());
     assert_eq!(f.queue.stats().queued_tokens, 10);
     let ran = first.pieces.into_iter().map(|piece| (piece, Err(EngineError::WorkerPanicked)));
-    f.queue.finish(10, f.now, ran.collect(), f.now);
+    f.queue.finish(first.running, ran.collect(), f.now);
     assert_eq!(answer.try_recv().unwrap(), Err(EngineError::WorkerPanicked));
     assert_eq!(f.queue.stats().queued_tokens, 0);
     f.finish(second);
@@ -253,7 +259,7 @@ fn linger_waits_for_a_full_batch_but_not_longer_and_not_in_a_drain() {
     let ready = f.now + 5 * MS;
     let _a = f.submit(interactive(1, &[4]));
     f.now += 2 * MS;
-    let _b = f.submit(bulk(9, &[4]));
+    let _b = f.submit(interactive(9, &[4]));
     assert!(matches!(f.queue.next(f.now), Step::WaitUntil(at) if at == ready));
     f.now = ready;
     assert_eq!(f.tags(), [1, 9]);

@@ -136,7 +136,7 @@ impl Encoder for Liar {
         MAX_SEQUENCE
     }
 
-    fn encode(&self, batch: &PackedTokens) -> Result<Rows, EncodeError> {
+    fn encode(&self, batch: &PackedTokens, _: &mut dyn FnMut()) -> Result<Rows, EncodeError> {
         let width = self.0 + 1;
         Ok(Rows::new(vec![0.0; batch.sequences() * width], width).unwrap())
     }

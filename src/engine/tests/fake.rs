@@ -10,7 +10,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::task::JoinHandle;
 
-use crate::engine::{DrainReport, Engine, EngineConfig, EngineError, Job, Lane, Output};
+use crate::engine::{ClientId, DrainReport, Engine, EngineConfig, EngineError, Job, Lane, Output};
 use crate::nn::{EncodeError, Encoder, PackedTokens, Rows};
 
 /// Values in a row.
@@ -61,19 +61,21 @@ impl Encoder for Echo {
         MAX_SEQUENCE
     }
 
-    fn encode(&self, batch: &PackedTokens) -> Result<Rows, EncodeError> {
+    fn encode(&self, batch: &PackedTokens, _: &mut dyn FnMut()) -> Result<Rows, EncodeError> {
         compute(batch)
     }
 }
 
-/// Holds every batch until the test lets it go.
+/// Holds every batch in each of its layers until the test lets it go.
 struct Gated {
     calls: Sender<Call>,
+    layers: usize,
 }
 
-/// A batch that the encoder holds. Dropping it lets it go.
+/// A batch that the encoder holds in a layer. Dropping it lets it go.
 pub(super) struct Call {
     pub(super) sequences: Vec<Vec<u32>>,
+    pub(super) layer: usize,
     _gate: Sender<()>,
 }
 
@@ -83,7 +85,7 @@ impl Call {
         self.sequences.iter().map(|ids| ids[0]).collect()
     }
 
-    /// Lets the batch end.
+    /// Lets the layer end, and with the last the batch.
     pub(super) fn go(self) {}
 }
 
@@ -96,12 +98,21 @@ impl Encoder for Gated {
         MAX_SEQUENCE
     }
 
-    fn encode(&self, batch: &PackedTokens) -> Result<Rows, EncodeError> {
-        let (_gate, opened) = channel();
-        let sequences = batch.iter().map(<[u32]>::to_vec).collect();
-        // After the test has ended nobody takes the call, which opens the gate.
-        drop(self.calls.send(Call { sequences, _gate }));
-        assert!(opened.recv().is_err(), "the gate opens by being dropped");
+    fn encode(
+        &self,
+        batch: &PackedTokens,
+        between_layers: &mut dyn FnMut(),
+    ) -> Result<Rows, EncodeError> {
+        for layer in 0..self.layers {
+            if layer > 0 {
+                between_layers();
+            }
+            let (_gate, opened) = channel();
+            let sequences = batch.iter().map(<[u32]>::to_vec).collect();
+            // After the test has ended nobody takes the call, which opens the gate.
+            drop(self.calls.send(Call { sequences, layer, _gate }));
+            assert!(opened.recv().is_err(), "the gate opens by being dropped");
+        }
         compute(batch)
     }
 }
@@ -126,8 +137,13 @@ impl Calls {
 
 /// An engine whose batches the test lets go, and these.
 pub(super) fn gated(config: EngineConfig) -> (Arc<Engine>, Calls) {
+    layered(1, config)
+}
+
+/// The same with an encoder of `layers`, in each of which the test holds a batch.
+pub(super) fn layered(layers: usize, config: EngineConfig) -> (Arc<Engine>, Calls) {
     let (calls, held) = channel();
-    let engine = Engine::start(Arc::new(Gated { calls }), config).unwrap();
+    let engine = Engine::start(Arc::new(Gated { calls, layers }), config).unwrap();
     (Arc::new(engine), Calls(Arc::new(Mutex::new(held))))
 }
 
@@ -145,6 +161,11 @@ pub(super) fn job(tag: u32, lengths: &[usize]) -> Job {
 /// The same in the bulk lane.
 pub(super) fn bulk(tag: u32, lengths: &[usize]) -> Job {
     Job { lane: Lane::Bulk, ..job(tag, lengths) }
+}
+
+/// The same of `client`.
+pub(super) fn of(client: &str, job: Job) -> Job {
+    Job { client: ClientId::new(client), ..job }
 }
 
 /// A call that has begun: awaiting it goes on, dropping it cancels.

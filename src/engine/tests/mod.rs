@@ -7,4 +7,5 @@ mod drain;
 mod failures;
 mod fake;
 mod panics;
+mod preemption;
 mod stress;

@@ -30,7 +30,7 @@ impl Wake for Bomb {
 }
 
 /// Polls `call` once, to be woken by a [`Bomb`].
-fn arm<F: Future>(call: Pin<&mut F>) {
+pub(super) fn arm<F: Future>(call: Pin<&mut F>) {
     assert!(call.poll(&mut Context::from_waker(&Waker::from(Arc::new(Bomb)))).is_pending());
 }
 
@@ -166,11 +166,15 @@ impl Encoder for BadError {
         MAX_SEQUENCE
     }
 
-    fn encode(&self, batch: &PackedTokens) -> Result<Rows, EncodeError> {
+    fn encode(
+        &self,
+        batch: &PackedTokens,
+        between_layers: &mut dyn FnMut(),
+    ) -> Result<Rows, EncodeError> {
         if batch.ids().contains(&PANICS) {
             return Err(EncodeError::Backend(Box::new(Unshowable)));
         }
-        Echo.encode(batch)
+        Echo.encode(batch, between_layers)
     }
 }
 
@@ -196,7 +200,7 @@ impl Encoder for Quotes {
         MAX_SEQUENCE
     }
 
-    fn encode(&self, _: &PackedTokens) -> Result<Rows, EncodeError> {
+    fn encode(&self, _: &PackedTokens, _: &mut dyn FnMut()) -> Result<Rows, EncodeError> {
         panic!("{QUOTE}");
     }
 }

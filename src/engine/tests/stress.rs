@@ -10,7 +10,9 @@ use proptest::test_runner::RngSeed;
 use tokio::time::Instant;
 
 use super::fake::*;
-use crate::engine::{Admission, Engine, EngineConfig, EngineError, EngineStats, Job, Lane, Output};
+use crate::engine::{
+    Admission, ClientId, Engine, EngineConfig, EngineError, EngineStats, Job, Lane, Output,
+};
 
 #[derive(Clone, Debug)]
 struct Plan {
@@ -35,7 +37,8 @@ fn plan(poison: bool) -> impl Strategy<Value = Plan> {
             sequences[0].extend(poison);
             let lane = if bulk { Lane::Bulk } else { Lane::Interactive };
             let admission = if wait { Admission::Wait } else { Admission::Reject };
-            let job = Job { sequences, lane, admission, deadline: None };
+            let client = ClientId::new(if wait ^ bulk { "a" } else { "b" });
+            let job = Job { sequences, client, lane, admission, deadline: None };
             Plan { job, deadline, leaves_after }
         },
     )
@@ -71,6 +74,11 @@ fn check(plan: &Plan, result: &Result<Output, EngineError>, panics: bool, drains
         Err(EngineError::Overloaded { retry_after, .. }) => {
             plan.job.admission == Admission::Reject && !retry_after.is_zero()
         }
+        // The jobs of a client that wait are limited, too.
+        Err(EngineError::ClientOverloaded { retry_after, .. }) => !retry_after.is_zero(),
+        Err(EngineError::WouldExpire { .. }) => {
+            plan.job.admission == Admission::Reject && plan.deadline.is_some()
+        }
         Err(EngineError::Draining { .. }) => drains,
         Err(_) => false,
     };
@@ -81,6 +89,7 @@ async fn run(plans: Vec<Plan>, drains: bool) {
     let config = EngineConfig {
         max_batch_tokens: 24,
         max_queued_tokens: 80,
+        max_queued_tokens_per_client: 60,
         workers: 3,
         ..EngineConfig::default()
     };
@@ -114,6 +123,7 @@ async fn run(plans: Vec<Plan>, drains: bool) {
         finished_sequences: stats.finished_sequences,
         finished_tokens: stats.finished_tokens,
         batches: stats.batches,
+        preemptions: stats.preemptions,
         worker_restarts: stats.worker_restarts,
         tokens_per_second: stats.tokens_per_second,
         ..EngineStats::default()

@@ -20,11 +20,9 @@ use crate::pipeline::{Classifier, Models, Options};
 use crate::server::batch::{self, InOrder};
 use crate::server::config::ServerConfig;
 use crate::server::convert::CallOptions;
-use crate::server::deadline::Deadline;
 use crate::server::lifecycle::Lifecycle;
 use crate::server::status::CallError;
-use crate::server::telemetry::CallObserver;
-use crate::server::work::{Work, find_model};
+use crate::server::work::{CallContext, Work, find_model};
 
 /// Triton's extensions that this server follows.
 const EXTENSIONS: [&str; 2] = ["classification", "schedule_policy"];
@@ -88,7 +86,7 @@ impl OpenInference {
         &self,
         request: Request<ModelInferRequest>,
     ) -> Result<ModelInferResponse, CallError> {
-        let (deadline, observer) = (Deadline::of(&request), CallObserver::of(&request));
+        let call = CallContext::of(&request);
         let request = request.into_inner();
         let version = request.model_version.unwrap_or_default();
         let fields = ["model_name", "model_version"];
@@ -109,8 +107,8 @@ impl OpenInference {
         drop(raw);
 
         let lane = batch::default_lane(documents.len());
-        let deadline = deadline.into_iter().chain(timeout).min();
-        let work = Work::on(model, asked, lane, deadline)?.observed(observer);
+        let deadline = call.deadline.into_iter().chain(timeout).min();
+        let work = Work::on(model, asked, lane, CallContext { deadline, ..call })?;
         let mut answers = Vec::with_capacity(documents.len());
         let mut running = InOrder::new(work, documents, self.in_flight);
         while let Some((_, outcome)) = running.next().await {
