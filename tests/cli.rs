@@ -4,93 +4,14 @@
 
 mod support;
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::Read;
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::Command;
 
 use serde_json::Value;
-use support::tiny_bundle;
+use support::process::{Server, bundle, code, json, run, stderr, stdout};
 
 const TEXT: &str = "أعلنت الوزارة اليوم خطة جديدة لتطوير المدارس في المدن والقرى.";
-
-fn tasnif(args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tasnif"));
-    command.args(args).env_remove("TASNIF_LOG");
-    command
-}
-
-fn run(args: &[&str], input: &str) -> Output {
-    let mut command = tasnif(args);
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().unwrap();
-    // The child may end without reading.
-    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
-    child.wait_with_output().unwrap()
-}
-
-fn code(output: &Output) -> Option<i32> {
-    output.status.code()
-}
-
-fn stdout(output: &Output) -> &str {
-    str::from_utf8(&output.stdout).unwrap()
-}
-
-fn stderr(output: &Output) -> &str {
-    str::from_utf8(&output.stderr).unwrap()
-}
-
-fn json(output: &Output) -> Value {
-    assert_eq!(code(output), Some(0), "{}", stderr(output));
-    serde_json::from_str(stdout(output)).unwrap()
-}
-
-fn bundle() -> (tempfile::TempDir, String) {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("tiny");
-    tiny_bundle(&path);
-    (dir, path.to_str().unwrap().to_owned())
-}
-
-/// A server on a free port, killed when dropped.
-struct Server {
-    child: Child,
-    address: String,
-    log: BufReader<std::process::ChildStderr>,
-}
-
-impl Server {
-    fn start(model: &str) -> Self {
-        Self::start_with(model, &[])
-    }
-
-    fn start_with(model: &str, args: &[&str]) -> Self {
-        let mut command = tasnif(&["serve", "--listen", "127.0.0.1:0", "--model", model]);
-        command.args(args);
-        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
-        let mut log = BufReader::new(child.stderr.take().unwrap());
-        let mut address = None;
-        let mut line = String::new();
-        while log.read_line(&mut line).unwrap() > 0 {
-            if let Some((_, rest)) = line.split_once("listening;") {
-                let found = rest.split_once("address=").map_or("", |(_, found)| found);
-                address = found.split_whitespace().next().map(str::to_owned);
-            }
-            if line.contains("serving") {
-                break;
-            }
-            line.clear();
-        }
-        Self { child, address: address.expect("an address in the log"), log }
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
 
 #[test]
 fn classify_prints_json_where_there_is_no_terminal() {
@@ -274,20 +195,6 @@ fn a_server_reloads_on_sighup_and_answers_the_same_text_from_its_cache() {
     server.hang_up_until("model replaced", "tiny-2");
     assert_eq!((revision(), usage()), ("tiny-2".into(), Some(false)));
     server.hang_up_until("model unchanged", "");
-}
-
-#[cfg(unix)]
-impl Server {
-    /// Sends SIGHUP and reads the log until a line has both parts.
-    fn hang_up_until(&mut self, one: &str, other: &str) {
-        let id = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-HUP", &id]).status().unwrap().success());
-        let mut line = String::new();
-        while !(line.contains(one) && line.contains(other)) {
-            line.clear();
-            assert!(self.log.read_line(&mut line).unwrap() > 0, "the log ended before {one:?}");
-        }
-    }
 }
 
 #[test]

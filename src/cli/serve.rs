@@ -182,11 +182,16 @@ pub(super) fn run(
 }
 
 /// Checks the settings that can be wrong by themselves.
-fn validate(settings: &Settings) -> Result<(), server::ServeError> {
-    settings.server.validate()?;
-    settings.monitoring.validate()?;
-    settings.tracing.validate()?;
-    Ok(())
+fn validate(settings: &Settings) -> Result<(), Failure> {
+    let usage = |error: &dyn ToString| Failure::Usage(error.to_string());
+    if settings.threads == Some(0) {
+        return Err(usage(&"threads is 0; it must be at least 1"));
+    }
+    settings.server.validate().map_err(|error| usage(&error))?;
+    settings.engine.validate().map_err(|error| usage(&error))?;
+    settings.reload.validate().map_err(|error| usage(&error))?;
+    settings.monitoring.validate().map_err(|error| usage(&error))?;
+    settings.tracing.validate().map_err(|error| usage(&error))
 }
 
 /// Begins to count what happens to `models`, and to tell it where the settings say.

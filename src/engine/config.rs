@@ -71,9 +71,11 @@ impl EngineConfig {
         share(self.max_queued_tokens_per_client, lane)
     }
 
+    /// Checks every setting.
+    ///
     /// # Errors
     /// If a field is outside its range.
-    pub(super) fn validate(&self) -> Result<(), StartError> {
+    pub fn validate(&self) -> Result<(), StartError> {
         let counts = [
             ("max_batch_tokens", self.max_batch_tokens),
             ("max_queued_tokens", self.max_queued_tokens),

@@ -26,8 +26,8 @@ use sha2::{Digest, Sha256};
 use tokio::sync::OnceCell;
 
 use super::decision::TaskLogits;
+use super::shares::Line;
 use super::types::{ClassifyError, Document, LongText, Usage};
-use crate::engine::{ClientId, Lane};
 
 /// Bytes of an entry beside its key and answer: the library's books and what the allocator adds.
 /// Measured with a counting allocator as 341 an entry at 10,000 to 1,000,000 entries, before the
@@ -64,6 +64,7 @@ pub struct CacheStats {
 /// Answers by model and text, and the documents that are on their way to one.
 pub struct Cache {
     answers: moka::sync::Cache<Key, Arc<Answer>>,
+    /// By line too: nobody is answered by a run in another, which may be longer.
     flights: Mutex<HashMap<(Key, Line), Flight>>,
     counters: Arc<Counters>,
 }
@@ -73,9 +74,6 @@ pub(super) struct ModelCache {
     cache: Arc<Cache>,
     model: String,
 }
-
-/// The line that a document queues in: nobody is answered by one in another, which may be longer.
-type Line = (Lane, ClientId);
 
 /// What a model and a text come to: a hash of both, wide enough that no two texts share one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

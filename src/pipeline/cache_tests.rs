@@ -8,6 +8,7 @@ use std::task::{Context, Poll, Waker};
 use proptest::prelude::*;
 
 use super::*;
+use crate::engine::{ClientId, Lane};
 
 type Joined<'a> = Pin<Box<dyn Future<Output = Result<Arc<Answer>, ClassifyError>> + 'a>>;
 

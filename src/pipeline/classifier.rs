@@ -4,21 +4,22 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use tokio::sync::{Semaphore, SemaphorePermit, watch};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::cache::{Answer, Cache, Key, ModelCache};
 use super::decision::{self, TaskLogits};
 use super::evidence;
 use super::reader::{self, Reading, Windows};
+use super::shares::{Held, Line, Shares};
 use super::types::{
     Classification, ClassifyError, Document, DocumentLimits, LongText, Options, Submission,
     TaskResult, TextToken, Timing, Tokenization, Usage,
 };
 use crate::bundle::{Bundle, BundleError, Stamp, Task, TextConfig, Tokenizer};
 use crate::engine::{
-    Admission, BatchHistograms, DrainReport, Engine, EngineConfig, EngineError, EngineStats, Job,
-    JobTiming, Lane, Output, StartError,
+    Admission, BatchHistograms, ClientId, DrainReport, Engine, EngineConfig, EngineError,
+    EngineStats, Job, JobTiming, Lane, Output, StartError,
 };
 use crate::nn::{self, Encoder, NnError};
 
@@ -75,7 +76,7 @@ pub struct Classifier {
     info: ModelInfo,
     reader: Arc<Reader>,
     /// Kilobytes of documents that may still be taken in hand.
-    room: Semaphore,
+    room: Shares,
     cache: Option<ModelCache>,
     /// The bundle's files as they were when they were read.
     stamp: Stamp,
@@ -90,7 +91,7 @@ struct Reader {
     tokenizer: Tokenizer,
     limits: DocumentLimits,
     /// Normalising and tokenising takes a core, so no more of it runs at a time.
-    cores: Arc<Semaphore>,
+    cores: Shares,
 }
 
 impl Classifier {
@@ -151,9 +152,9 @@ impl Classifier {
             config: bundle.text,
             tokenizer: bundle.tokenizer,
             limits,
-            cores: Arc::new(Semaphore::new(nn::default_threads())),
+            cores: Shares::new(u32::try_from(nn::default_threads()).unwrap_or(u32::MAX)),
         };
-        let room = Semaphore::new(kilobytes(limits.max_open_bytes) as usize);
+        let room = Shares::new(kilobytes(limits.max_open_bytes));
         let engine = Engine::start(encoder, engine)?;
         let (reader, stamp, alive) = (Arc::new(reader), bundle.stamp, watch::Sender::new(()));
         Ok(Self { info, reader, room, cache: None, stamp, engine, alive })
@@ -199,22 +200,22 @@ impl Classifier {
         if submission.deadline.is_some_and(|deadline| deadline <= started) {
             return Err(EngineError::DeadlineExceeded.into());
         }
+        let line = (options.lane, submission.client.clone());
         let key = self.key(document, options)?;
         let known = key.and_then(|(cache, key)| cache.get(key));
         // What is known takes no room, unless it is to be explained.
         let _held = if known.is_some() && options.evidence == 0 {
             None
         } else {
-            Some(self.take_in_hand(document, submission).await?)
+            Some(self.take_in_hand(document, &line, submission).await?)
         };
         let mut timing = None;
         let answer = match (known, key) {
             (Some(answer), _) => answer,
             (None, None) => self.answer(document, options, submission, &mut timing).await?.into(),
             (None, Some((cache, key))) => {
-                let line = (options.lane, submission.client.clone());
                 let run = self.answer(document, options, submission, &mut timing);
-                within(submission.deadline, cache.join(key, line, run)).await??
+                within(submission.deadline, cache.join(key, line.clone(), run)).await??
             }
         };
         let usage = Usage { cached: timing.is_none(), ..answer.usage };
@@ -247,7 +248,8 @@ impl Classifier {
         timing: &mut Option<Timing>,
     ) -> Result<Answer, ClassifyError> {
         let started = Instant::now();
-        let windows = self.read(document.clone(), options.long_text).await?;
+        let line = (options.lane, submission.client.clone());
+        let windows = self.read(document.clone(), options.long_text, &line).await?;
         let tokenize = started.elapsed();
         let usage = Usage {
             tokens: windows.tokens(),
@@ -270,9 +272,13 @@ impl Classifier {
     ///
     /// # Errors
     /// As [`classify`](Self::classify), the engine's aside.
-    pub async fn tokenize(&self, document: &Document) -> Result<Tokenization, ClassifyError> {
+    pub async fn tokenize(
+        &self,
+        document: &Document,
+        client: ClientId,
+    ) -> Result<Tokenization, ClassifyError> {
         let document = document.clone();
-        self.on_a_core(move |reader| {
+        self.on_a_core(&(Lane::Interactive, client), move |reader| {
             let reading = reader.read(&document)?;
             let tokens = reading.text_tokens().map(|(id, range)| TextToken {
                 id,
@@ -335,8 +341,9 @@ impl Classifier {
     async fn take_in_hand(
         &self,
         document: &Document,
+        line: &Line,
         submission: &Submission,
-    ) -> Result<SemaphorePermit<'_>, ClassifyError> {
+    ) -> Result<Held, ClassifyError> {
         let limit = self.limits().max_open_bytes;
         let bytes = document.id.len() + document.title.len() + document.text.len();
         if bytes > limit {
@@ -346,10 +353,9 @@ impl Classifier {
         let size = kilobytes(bytes);
         let busy = ClassifyError::Busy { limit, retry_after: BUSY_RETRY_AFTER };
         match submission.admission {
-            Admission::Reject => self.room.try_acquire_many(size).map_err(|_| busy),
-            // The semaphore is never closed.
+            Admission::Reject => self.room.try_acquire(line, size).ok_or(busy),
             Admission::Wait => {
-                within(submission.deadline, self.room.acquire_many(size)).await?.map_err(|_| busy)
+                within(submission.deadline, self.room.acquire(line, size)).await?.ok_or(busy)
             }
         }
     }
@@ -405,8 +411,9 @@ impl Classifier {
         &self,
         document: Document,
         long_text: LongText,
+        line: &Line,
     ) -> Result<Windows, ClassifyError> {
-        self.on_a_core(move |reader| {
+        self.on_a_core(line, move |reader| {
             let reading = reader.read(&document)?;
             reader.windows(&reading, long_text)
         })
@@ -459,12 +466,12 @@ impl Classifier {
     /// Runs `work`, which takes a core for a while, beside the runtime's threads.
     async fn on_a_core<T: Send + 'static>(
         &self,
+        line: &Line,
         work: impl FnOnce(&Reader) -> Result<T, ClassifyError> + Send + 'static,
     ) -> Result<T, ClassifyError> {
         let reader = Arc::clone(&self.reader);
-        // The semaphore is never closed. The permit goes with the work, which a caller
-        // who leaves does not stop.
-        let permit = Arc::clone(&self.reader.cores).acquire_owned().await;
+        // It goes with the work, which a caller who leaves does not stop.
+        let permit = self.reader.cores.acquire(line, 1).await;
         let work = move || {
             let _permit = permit;
             work(&reader)

@@ -39,9 +39,11 @@ impl Run<'_> {
     ) -> Result<(), ClassifyError> {
         let mut pending: Vec<(Range<usize>, Windows)> = Vec::new();
         let mut pending_tokens = 0;
+        let line = (Lane::Bulk, self.submission.client.clone());
         for range in self.candidates() {
             // What is left may be empty: then there is nothing to compare with.
-            let Ok(windows) = self.classifier.read(self.without(&range), self.long_text()).await
+            let Ok(windows) =
+                self.classifier.read(self.without(&range), self.long_text(), &line).await
             else {
                 continue;
             };

@@ -10,6 +10,7 @@ mod evidence;
 mod models;
 mod reader;
 mod reload;
+mod shares;
 mod types;
 mod watch;
 

@@ -125,10 +125,11 @@ impl Classifier for Service {
         request: Request<TokenizeRequest>,
     ) -> Result<Response<TokenizeResponse>, Status> {
         let _open = self.lifecycle.accept()?;
+        let CallContext { client, .. } = CallContext::of(&request);
         let TokenizeRequest { document, model } = request.into_inner();
         let classifier = find_model(&self.models, &model, "model")?;
         let document = convert::document(document)?;
-        let tokens = classifier.tokenize(&document).await.map_err(CallError::from)?;
+        let tokens = classifier.tokenize(&document, client).await.map_err(CallError::from)?;
         Ok(Response::new(convert::tokenization(tokens)))
     }
 }

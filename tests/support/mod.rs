@@ -2,8 +2,9 @@
 //! model which loads in a millisecond and answers the same on every machine.
 
 #![allow(dead_code, unreachable_pub, unused_imports)]
-#![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+#![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
 
+pub mod process;
 pub mod tiny;
 
 use std::path::Path;

@@ -29,20 +29,26 @@ type GaugeOf = fn(&EngineStats) -> f64;
 type CounterOf = fn(&EngineStats) -> u64;
 type HistogramOf = fn(&BatchHistograms) -> &Histogram;
 
-const GAUGES: [(&str, &str, GaugeOf); 7] = [
+const GAUGES: [(&str, &str, GaugeOf); 10] = [
     ("open_jobs", "Documents accepted and not answered", |s| s.open_jobs as f64),
     ("waiting_jobs", "Documents that wait for room in the queue", |s| s.waiting_jobs as f64),
     ("queued_tokens", "Tokens queued, in no batch yet", |s| s.queued_tokens as f64),
+    ("queued_bulk_tokens", "Those of them in the bulk lane", |s| s.queued_bulk_tokens as f64),
+    ("queued_clients", "Clients with documents queued, counted in each lane", |s| {
+        s.queued_clients as f64
+    }),
+    ("waiting_tokens", "Tokens that wait for room in the queue", |s| s.waiting_tokens as f64),
     ("queued_sequences", "Windows queued, in no batch yet", |s| s.queued_sequences as f64),
     ("running_tokens", "Tokens in batches that run", |s| s.running_tokens as f64),
     ("running_batches", "Batches that run", |s| s.running_batches as f64),
     ("drain_tokens_per_second", "Speed of the last batches", |s| s.tokens_per_second),
 ];
 
-const COUNTERS: [(&str, &str, CounterOf); 4] = [
+const COUNTERS: [(&str, &str, CounterOf); 5] = [
     ("tokens", "Tokens encoded", |s| s.finished_tokens),
     ("sequences", "Windows encoded", |s| s.finished_sequences),
     ("batches", "Batches that ended, failed ones too", |s| s.batches),
+    ("preemptions", "Batches that ran between the layers of another", |s| s.preemptions),
     ("worker_restarts", "Panics after which the engine went on", |s| s.worker_restarts),
 ];
 

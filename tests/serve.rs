@@ -1,0 +1,105 @@
+//! `tasnif serve` as the binary: its settings, and clients that show tokens and certificates.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+
+mod support;
+
+use std::path::Path;
+
+use support::process::{Server, bundle, code, json, run, stderr, stdout, tasnif};
+
+const TEXT: &str = "وافق المجلس على الميزانية الجديدة بعد نقاش طويل.";
+const TOKEN: &str = "a-token-of-the-newsroom";
+
+fn write(directory: &Path, name: &str, content: &str) -> String {
+    let path = directory.join(name);
+    std::fs::write(&path, content).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+#[test]
+fn check_prints_settings_that_can_be_given_again() {
+    let (dir, model) = bundle();
+    let file = write(dir.path(), "tasnif.toml", "[server]\nmax_connections = 7\n");
+    let args = ["serve", "--config", &file, "--model", &model, "--drain-timeout", "5s", "--check"];
+    let mut command = tasnif(&args);
+    command.env("TASNIF_ENGINE_MAX_BATCH_TOKENS", "99");
+    let output = command.output().unwrap();
+    assert_eq!(code(&output), Some(0), "{}", stderr(&output));
+    for expected in ["max_connections = 7", "drain_timeout = \"5s\"", "max_batch_tokens = 99"] {
+        assert!(stdout(&output).contains(expected), "{expected}: {}", stdout(&output));
+    }
+    let effective = write(dir.path(), "effective.toml", stdout(&output));
+    let again = run(&["serve", "--config", &effective, "--check"], "");
+    assert_eq!(stdout(&again), stdout(&output));
+}
+
+#[test]
+fn check_finds_what_serving_would() {
+    let (dir, model) = bundle();
+    let missing = dir.path().join("missing").to_str().unwrap().to_owned();
+    let short = write(dir.path(), "tokens", "news short\n");
+    let unknown = write(dir.path(), "bad.toml", "[server]\nmax_conections = 7\n");
+    let cases: [(&[&str], i32, &str); 10] = [
+        (&["--config", &unknown], 2, "is server.max_connections meant?"),
+        (&["--config", &missing], 2, "missing"),
+        (&["--set", "engine.linger=soon"], 2, "engine.linger"),
+        (&["--set", "server.max_connections=0"], 2, "max_connections is 0"),
+        (&["--listen", "0.0.0.0:1"], 2, "0.0.0.0:1"),
+        (&["--tls-cert", &missing], 2, "tls.key"),
+        (&["--tokens-file", &short], 2, "fewer than 16"),
+        (&["--set", "engine.workers=0"], 2, "workers is 0"),
+        (&["--threads", "0"], 2, "threads is 0"),
+        (&["--set", &format!("models={missing}")], 3, "missing"),
+    ];
+    for (args, expected, says) in cases {
+        let whole = [&["serve", "--check", "--model", &model], args].concat();
+        let output = run(&whole, "");
+        assert_eq!(code(&output), Some(expected), "{args:?}: {}", stderr(&output));
+        assert!(stderr(&output).contains(says), "{args:?}: {}", stderr(&output));
+        assert_eq!(stdout(&output), "", "{args:?}");
+    }
+    let open =
+        ["serve", "--check", "--model", &model, "--listen", "0.0.0.0:1", "--allow-plaintext"];
+    assert_eq!(code(&run(&open, "")), Some(0));
+}
+
+#[test]
+fn limits_of_a_document_are_those_that_are_set() {
+    let (_dir, model) = bundle();
+    let limits = ["documents.max_text_tokens=30", "documents.max_windows=1", "engine.workers=2"];
+    let args = limits.map(|limit| ["--set", limit]).concat();
+    let server = Server::start_with(&model, &args);
+    let ask = |text: &str| run(&["classify", "--server", &server.address, "--text", text], "");
+    json(&ask(TEXT));
+    let refused = ask(&TEXT.repeat(20));
+    assert!(stderr(&refused).contains("tokens; the limit is 30"), "{}", stderr(&refused));
+
+    let limits = ["--set", "documents.max_windows=1"];
+    let server = Server::start_with(&model, &limits);
+    let long = TEXT.repeat(20);
+    let refused = run(&["classify", "--server", &server.address, "--text", &long], "");
+    assert!(stderr(&refused).contains("windows; the limit is 1"), "{}", stderr(&refused));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_client_shows_its_token_over_a_socket() {
+    let (dir, model) = bundle();
+    let tokens = write(dir.path(), "tokens", &format!("news {TOKEN}\n"));
+    let token = write(dir.path(), "token", &format!("{TOKEN}\n"));
+    let socket = format!("unix:{}", dir.path().join("socket").display());
+    let listen = format!("server.listen={socket}");
+    let args = ["--tokens-file", &tokens, "--set", &listen];
+    let server = Server::start_with(&model, &args);
+    assert_eq!(server.address, socket);
+
+    let refused = run(&["classify", "--server", &socket, "--text", TEXT], "");
+    assert_eq!(code(&refused), Some(1));
+    assert!(stderr(&refused).contains("Unauthenticated"), "{}", stderr(&refused));
+    let shown = ["--server", &socket, "--token-file", &token];
+    let remote = json(&run(&[&["classify", "--text", TEXT][..], &shown].concat(), ""));
+    let local = json(&run(&["classify", "--model", &model, "--text", TEXT], ""));
+    assert_eq!(remote["classification"], local["classification"]);
+    assert_eq!(json(&run(&[&["models"][..], &shown].concat(), ""))[0]["name"], "tiny");
+}
