@@ -67,13 +67,13 @@ fn check_finds_what_serving_would() {
 #[test]
 fn limits_of_a_document_are_those_that_are_set() {
     let (_dir, model) = bundle();
-    let limits = ["documents.max_text_tokens=30", "documents.max_windows=1", "engine.workers=2"];
+    let limits = ["documents.max_text_tokens=50", "documents.max_windows=1", "engine.workers=2"];
     let args = limits.map(|limit| ["--set", limit]).concat();
     let server = Server::start_with(&model, &args);
     let ask = |text: &str| run(&["classify", "--server", &server.address, "--text", text], "");
     json(&ask(TEXT));
     let refused = ask(&TEXT.repeat(20));
-    assert!(stderr(&refused).contains("tokens; the limit is 30"), "{}", stderr(&refused));
+    assert!(stderr(&refused).contains("tokens; the limit is 50"), "{}", stderr(&refused));
 
     let limits = ["--set", "documents.max_windows=1"];
     let server = Server::start_with(&model, &limits);

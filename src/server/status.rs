@@ -21,6 +21,7 @@ const DOMAIN: &str = "tasnif";
 pub(crate) const REASONS: &[&str] = &[
     "BATCH_SIZE",
     "BUSY",
+    "CLIENT_OVERLOADED",
     "CONNECTION_AGE",
     "DEADLINE_EXCEEDED",
     "DOCUMENT_TOO_LARGE",
@@ -48,6 +49,7 @@ pub(crate) const REASONS: &[&str] = &[
     "UNKNOWN_VERSION",
     "WARMING_UP",
     "WORKER_PANICKED",
+    "WOULD_EXPIRE",
 ];
 
 /// Characters of a message, and of a value in the details. A status travels in HTTP/2 headers, of

@@ -138,6 +138,23 @@ fn table() -> Vec<Expected> {
         retriable(EngineError::Draining { retry_after: RETRY }, Code::Unavailable, "DRAINING"),
         retriable(CallError::WarmingUp { retry_after: RETRY }, Code::Unavailable, "WARMING_UP"),
         retriable(CallError::ShuttingDown { retry_after: RETRY }, Code::Unavailable, "DRAINING"),
+        retriable(
+            CallError::ConnectionAge { retry_after: RETRY }, Code::Unavailable, "CONNECTION_AGE",
+        ),
+        retriable(
+            CallError::Receiving { limit: 9, retry_after: RETRY }, Code::ResourceExhausted, "BUSY",
+        ),
+        failed(
+            CallError::MessageTimeout { limit: RETRY }, Code::DeadlineExceeded, "MESSAGE_TIMEOUT",
+        ),
+        Expected {
+            field: Some("authorization"),
+            ..failed(
+                CallError::Unauthenticated { problem: "is missing" }, Code::Unauthenticated,
+                "UNAUTHENTICATED",
+            )
+        },
+        invalid(CallError::TooManyFields { limit: 77 }, "TOO_MANY_FIELDS", None, &["77"]),
         // Ours.
         failed(ClassifyError::Tokenizer("t".to_owned()), Code::Internal, "TOKENIZER_FAILED"),
         failed(EngineError::WorkerPanicked, Code::Internal, "WORKER_PANICKED"),

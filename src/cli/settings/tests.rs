@@ -101,8 +101,8 @@ fn an_unknown_setting_is_refused_with_the_one_meant() {
     let error = refused("[server]\nmax_conections = 1", &[], &[]);
     assert!(error.contains("tasnif.toml"), "{error}");
     assert!(error.contains("no setting server.max_conections; is server.max_connections meant?"));
-    let error = refused("max_connections = 1", &[], &[]);
-    assert!(error.contains("is server.max_connections meant?"), "{error}");
+    let error = refused("max_batch_documents = 1", &[], &[]);
+    assert!(error.contains("is server.max_batch_documents meant?"), "{error}");
     let error = refused("[colour]\nred = 1", &[], &[]);
     assert!(error.contains("no setting colour.red") && !error.contains("meant"), "{error}");
     let error = refused("", &[], &["engine.lingr=1s"]);
