@@ -8,10 +8,12 @@ mod decision;
 mod evidence;
 mod models;
 mod reader;
+mod together;
 mod types;
 
 pub use classifier::{Classifier, LoadError, ModelInfo};
 pub use models::{Models, ModelsError};
+pub use together::Prepared;
 pub use types::{
     Classification, ClassifyError, Document, DocumentLimits, Evidence, LabelScore, LongText,
     Options, TaskResult, TextToken, Timing, Tokenization, Usage,
