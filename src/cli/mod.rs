@@ -9,6 +9,7 @@ mod local;
 mod models;
 mod prepare;
 mod render;
+mod score;
 mod serve;
 
 use std::io::IsTerminal;
@@ -34,6 +35,7 @@ struct Cli {
 enum Command {
     Serve(serve::ServeArgs),
     Classify(classify::ClassifyArgs),
+    Score(Box<score::ScoreArgs>),
     Models(models::ModelsArgs),
     Prepare(prepare::PrepareArgs),
 }
@@ -56,6 +58,7 @@ fn run(command: &Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Serve(args) => serve::run(args),
         Command::Classify(args) => classify::run(args),
+        Command::Score(args) => score::run(args),
         Command::Models(args) => models::run(args),
         Command::Prepare(args) => {
             prepare::run(args, std::io::stdin().lock(), std::io::stdout().lock())?;
