@@ -9,9 +9,11 @@
 //! | [`nn`] | encoders and heads |
 //! | [`engine`] | the batching core: admission, lanes, batches, workers, deadlines |
 //! | [`pipeline`] | the way of one document, from text to calibrated labels |
+//! | [`archive`] | files of documents: read, scored, written in parts, resumed, reported |
 //! | [`server`] | the gRPC services |
 //! | [`cli`] | one file a subcommand |
 
+pub mod archive;
 pub mod bundle;
 pub mod cli;
 pub mod engine;

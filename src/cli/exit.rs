@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use crate::archive::ArchiveError;
 use crate::pipeline::{LoadError, ModelsError};
 use crate::server::ServeError;
 
@@ -12,7 +13,12 @@ Exit codes:
   1  a document was refused, or something failed while running
   2  the command line is wrong
   3  a model cannot be loaded
-  4  the server cannot be reached, or the address cannot be listened on";
+  4  the server cannot be reached, or the address cannot be listened on
+  5  an archive cannot be read: a file is missing, unreadable or damaged
+  6  results cannot be written: the disk is full, or may not be written to
+  7  score --strict met a row that cannot be scored
+  8  score --resume met other input, another model or other options
+  130  interrupted";
 
 /// A failure whose kind the exit code tells.
 #[derive(Debug, thiserror::Error)]
@@ -92,6 +98,20 @@ fn classify(error: &anyhow::Error) -> (u8, Option<&'static str>) {
     }
     if error.is::<ModelsError>() {
         return (2, None);
+    }
+    if let Some(error) = error.downcast_ref::<ArchiveError>() {
+        return match error {
+            ArchiveError::Setting(_) => (2, Some("see `tasnif score --help`")),
+            ArchiveError::Read { .. } => (5, Some("what is done stays; --resume goes on with it")),
+            ArchiveError::Damaged { .. } => {
+                (5, Some("--skip-damaged leaves out the rest of damaged files"))
+            }
+            ArchiveError::Write { .. } => (6, Some("what is done stays; --resume goes on with it")),
+            ArchiveError::Strict { .. } => (7, Some("without --strict, such rows are set aside")),
+            ArchiveError::Resume { .. } => (8, Some("--overwrite starts anew")),
+            ArchiveError::Stopped => (130, Some("--resume goes on with what is done")),
+            _ => (1, None),
+        };
     }
     match error.downcast_ref::<ServeError>() {
         Some(ServeError::Bind { .. }) => {

@@ -125,6 +125,11 @@ pub(super) fn load_reloadable(settings: &Settings) -> anyhow::Result<Reloadable>
     Ok(Reloadable { models, reloader, cache })
 }
 
+/// Where `model` is, or the shipped one if there is none.
+pub(super) fn directory(model: Option<&ModelArg>) -> Result<PathBuf, Failure> {
+    model.map_or_else(shipped_model, |model| Ok(model.path.clone()))
+}
+
 /// Where the shipped model is: under the working directory, or beside the binary.
 fn shipped_model() -> Result<PathBuf, Failure> {
     let here = std::env::current_dir().ok();

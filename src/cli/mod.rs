@@ -10,6 +10,7 @@ mod models;
 mod prepare;
 mod reload;
 mod render;
+mod score;
 mod serve;
 mod settings;
 
@@ -41,6 +42,7 @@ struct Cli {
 enum Command {
     Serve(serve::ServeArgs),
     Classify(classify::ClassifyArgs),
+    Score(Box<score::ScoreArgs>),
     Models(models::ModelsArgs),
     Prepare(prepare::PrepareArgs),
 }
@@ -72,6 +74,7 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
     match &cli.command {
         Command::Serve(_) => Ok(ExitCode::SUCCESS),
         Command::Classify(args) => classify::run(args),
+        Command::Score(args) => score::run(args),
         Command::Models(args) => models::run(args),
         Command::Prepare(args) => {
             prepare::run(args, std::io::stdin().lock(), std::io::stdout().lock())?;

@@ -361,7 +361,7 @@ impl Classifier {
     }
 
     /// Checks `options` and returns the indices of the tasks to report.
-    fn select(&self, options: &Options) -> Result<Vec<usize>, ClassifyError> {
+    pub(super) fn select(&self, options: &Options) -> Result<Vec<usize>, ClassifyError> {
         if !(0.0..=1.0).contains(&options.min_score) {
             return Err(ClassifyError::InvalidOption {
                 field: "options.min_score",
@@ -418,6 +418,16 @@ impl Classifier {
             reader.windows(&reading, long_text)
         })
         .await
+    }
+
+    /// The same, on the calling thread.
+    pub(super) fn read_here(
+        &self,
+        document: &Document,
+        long_text: LongText,
+    ) -> Result<Windows, ClassifyError> {
+        let reading = self.reader.read(document)?;
+        self.reader.windows(&reading, long_text)
     }
 
     /// The logits of every task for each document, given as its windows, in one job.

@@ -11,6 +11,7 @@ mod models;
 mod reader;
 mod reload;
 mod shares;
+mod together;
 mod types;
 mod watch;
 
@@ -21,6 +22,7 @@ pub use reload::{
     Build, ReloadConfig, ReloadConfigError, ReloadError, ReloadOutcome, ReloadReport, ReloadStats,
     Reloader, Source,
 };
+pub use together::Prepared;
 pub use types::{
     Classification, ClassifyError, Document, DocumentLimits, Evidence, LabelScore, LongText,
     Options, Submission, TaskResult, TextToken, Timing, Tokenization, Usage,

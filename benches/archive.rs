@@ -1,0 +1,180 @@
+//! The speed of scoring an archive beside that of the engine alone, on the same texts.
+//!
+//! `cargo bench --bench archive [-- MODEL]` scores made-up articles by turns with the
+//! bare engine, which finds all windows cut in its queue, and as an archive, from
+//! JSON Lines on disk to results on disk. It prints the ratio of each pair, and the
+//! share of the time in which the encoder ran, which other processes disturb less.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::indexing_slicing)]
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use tasnif::archive::{Archive, ArchiveSettings, Progress};
+use tasnif::bundle::Bundle;
+use tasnif::engine::{Admission, Engine, EngineConfig, Job, Lane};
+use tasnif::nn::{self, EncodeError, Encoder, PackedTokens, Rows};
+use tasnif::pipeline::{Classifier, Document, DocumentLimits, LongText, token_windows};
+use tokio::runtime::Runtime;
+use tokio::task::JoinSet;
+
+const ARTICLES: usize = 64;
+const ROUNDS: usize = 5;
+
+fn main() {
+    let named = std::env::args().skip(1).find(|arg| !arg.starts_with('-'));
+    let model = PathBuf::from(named.unwrap_or_else(|| "models/tasnif-base".to_owned()));
+    nn::configure_threads(nn::default_threads()).unwrap();
+    let runtime = Runtime::new().unwrap();
+    let articles: Vec<String> = (0..ARTICLES).map(article).collect();
+
+    let bundle = Bundle::load(&model).unwrap();
+    let windows = |text: &String| {
+        let document = Document { text: text.clone(), ..Document::default() };
+        let limits = DocumentLimits::default();
+        let (config, tokenizer) = (&bundle.text, &bundle.tokenizer);
+        token_windows(&document, config, tokenizer, LongText::Windows, &limits).unwrap()
+    };
+    let windows: Vec<Vec<Vec<u32>>> = articles.iter().map(windows).collect();
+    let tokens: usize = windows.iter().flatten().map(Vec::len).sum();
+    println!("{ARTICLES} articles, {tokens} tokens, {} threads", nn::default_threads());
+
+    let encoder =
+        Arc::new(Timed { encoder: nn::load(&bundle).unwrap(), busy_us: AtomicU64::new(0) });
+    let config = EngineConfig::default();
+    let engine = {
+        let _clock = runtime.enter();
+        Arc::new(Engine::start(Arc::clone(&encoder) as Arc<dyn Encoder>, config).unwrap())
+    };
+    let limits = DocumentLimits::default();
+    let shared = Arc::clone(&encoder) as Arc<dyn Encoder>;
+    let classifier = Classifier::new(bundle, None, shared, config, limits).unwrap();
+
+    runtime.block_on(bare(&engine, &windows[..4]));
+    let (mut ratios, mut shares) = (Vec::new(), Vec::new());
+    for round in 0..ROUNDS {
+        encoder.busy_us.store(0, Ordering::Relaxed);
+        let alone = runtime.block_on(bare(&engine, &windows));
+        let alone_busy = encoder.busy_us.swap(0, Ordering::Relaxed);
+        let whole = archive(&classifier, &model, &runtime, &articles);
+        let whole_busy = encoder.busy_us.swap(0, Ordering::Relaxed);
+        let speed = |time: Duration| tokens as f64 / time.as_secs_f64();
+        let share = |busy: u64, time: Duration| busy as f64 / time.as_micros() as f64;
+        println!(
+            "round {round}: engine {:.0} tokens/s, encoder busy {:.1} %; archive {:.0} tokens/s, \
+             encoder busy {:.1} %",
+            speed(alone),
+            share(alone_busy, alone) * 100.0,
+            speed(whole),
+            share(whole_busy, whole) * 100.0
+        );
+        ratios.push(alone.as_secs_f64() / whole.as_secs_f64());
+        shares.push(share(whole_busy, whole));
+    }
+    ratios.sort_by(f64::total_cmp);
+    shares.sort_by(f64::total_cmp);
+    println!(
+        "medians of {ROUNDS}: archive / engine {:.3}, encoder busy {:.1} % of the archive's time",
+        ratios[ROUNDS / 2],
+        shares[ROUNDS / 2] * 100.0
+    );
+}
+
+/// Counts the time that an encoder takes.
+struct Timed<E> {
+    encoder: E,
+    busy_us: AtomicU64,
+}
+
+impl<E: Encoder> Encoder for Timed<E> {
+    fn width(&self) -> usize {
+        self.encoder.width()
+    }
+
+    fn max_sequence_tokens(&self) -> usize {
+        self.encoder.max_sequence_tokens()
+    }
+
+    fn encode(
+        &self,
+        batch: &PackedTokens,
+        between_layers: &mut dyn FnMut(),
+    ) -> Result<Rows, EncodeError> {
+        let began = Instant::now();
+        let rows = self.encoder.encode(batch, between_layers);
+        self.busy_us.fetch_add(began.elapsed().as_micros() as u64, Ordering::Relaxed);
+        rows
+    }
+}
+
+async fn bare(engine: &Arc<Engine>, documents: &[Vec<Vec<u32>>]) -> Duration {
+    let began = Instant::now();
+    let mut jobs = JoinSet::new();
+    for sequences in documents.iter().cloned() {
+        let engine = Arc::clone(engine);
+        let (lane, admission, deadline) = (Lane::Bulk, Admission::Wait, None);
+        jobs.spawn(async move {
+            engine.submit(Job { sequences, lane, admission, deadline, ..Job::default() }).await
+        });
+    }
+    while let Some(output) = jobs.join_next().await {
+        output.unwrap().unwrap();
+    }
+    began.elapsed()
+}
+
+/// From opening the archive to its results being on disk.
+fn archive(
+    classifier: &Classifier,
+    model: &Path,
+    runtime: &Runtime,
+    articles: &[String],
+) -> Duration {
+    let directory = tempfile::tempdir().unwrap();
+    let input = directory.path().join("in.jsonl");
+    let row =
+        |(id, text): (usize, &String)| format!("{}\n", serde_json::json!({"id": id, "text": text}));
+    let rows: String = articles.iter().enumerate().map(row).collect();
+    std::fs::write(&input, rows).unwrap();
+    let settings = ArchiveSettings {
+        inputs: vec![input],
+        output: directory.path().join("out.jsonl"),
+        ..ArchiveSettings::default()
+    };
+    let stop = AtomicBool::new(false);
+    let began = Instant::now();
+    let archive = Archive::open(settings, &stop).unwrap();
+    archive.score(classifier, model, runtime.handle(), &Progress::default(), &stop).unwrap();
+    began.elapsed()
+}
+
+/// An article of 60 to 400 words, none like another.
+fn article(index: usize) -> String {
+    const WORDS: [&str; 20] = [
+        "أعلنت",
+        "الوزارة",
+        "خطة",
+        "جديدة",
+        "لتطوير",
+        "المدارس",
+        "في",
+        "المدن",
+        "والقرى",
+        "ارتفعت",
+        "أسعار",
+        "النفط",
+        "سجل",
+        "الفريق",
+        "هدفين",
+        "حذر",
+        "الأطباء",
+        "من",
+        "المرض",
+        "اليوم",
+    ];
+    let word = |place: usize| WORDS[(index * 17 + place * place + place * 3) % WORDS.len()];
+    let words = 60 + index * 67 % 340;
+    (0..words).map(word).collect::<Vec<_>>().join(" ")
+}

@@ -1,0 +1,143 @@
+//! Why an archive could not be scored.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::row::Reject;
+use crate::pipeline::ClassifyError;
+
+/// Why an archive could not be scored to its end. What was committed before stays
+/// valid, and all but [`Setting`](Self::Setting) and [`Resume`](Self::Resume) leave it
+/// to be resumed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ArchiveError {
+    /// A setting is wrong, or does not fit the archive.
+    #[error("{0}")]
+    Setting(String),
+    /// A file or directory cannot be opened or read.
+    #[error("cannot read {path}")]
+    Read {
+        /// The file.
+        path: String,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// A file can be read, but what is in it is broken.
+    #[error("{path} is damaged after row {rows}: {message}")]
+    Damaged {
+        /// The file.
+        path: String,
+        /// Number of the last row before the damage; 0 if there is none.
+        rows: u64,
+        /// What is wrong.
+        message: String,
+    },
+    /// The output cannot be written.
+    #[error("cannot write {path}")]
+    Write {
+        /// The file.
+        path: String,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// A row was refused, and every row has to be scored.
+    #[error("{path}, row {row}: {reject}")]
+    Strict {
+        /// The file.
+        path: String,
+        /// The row.
+        row: u64,
+        /// Why it was refused.
+        reject: Reject,
+    },
+    /// What was begun cannot be resumed by this run.
+    #[error("{path} cannot be resumed: {reason}")]
+    Resume {
+        /// The manifest.
+        path: String,
+        /// What is not as it was.
+        reason: String,
+    },
+    /// The model failed.
+    #[error(transparent)]
+    Model(#[from] ClassifyError),
+    /// The caller asked to stop.
+    #[error("stopped before the end")]
+    Stopped,
+    /// A thread ended before its work did, which is a fault of this program.
+    #[error("the {0} thread ended before its work")]
+    Broken(&'static str),
+}
+
+impl ArchiveError {
+    /// `source` says why `path` cannot be read.
+    pub(super) fn read(path: &Path, source: io::Error) -> Self {
+        Self::Read { path: path.display().to_string(), source }
+    }
+
+    /// `source` says why `path` cannot be written.
+    pub(super) fn write(path: &Path, source: io::Error) -> Self {
+        Self::Write { path: path.display().to_string(), source }
+    }
+}
+
+/// Gives an I/O result the path that it is about.
+pub(super) trait About<T> {
+    /// The error says that `path` cannot be read.
+    fn reading(self, path: &Path) -> Result<T, ArchiveError>;
+    /// The error says that `path` cannot be written.
+    fn writing(self, path: &Path) -> Result<T, ArchiveError>;
+}
+
+impl<T> About<T> for io::Result<T> {
+    fn reading(self, path: &Path) -> Result<T, ArchiveError> {
+        self.map_err(|source| ArchiveError::read(path, source))
+    }
+
+    fn writing(self, path: &Path) -> Result<T, ArchiveError> {
+        self.map_err(|source| ArchiveError::write(path, source))
+    }
+}
+
+/// What a reader of one file may meet.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum FileError {
+    /// The system, or a decoder, failed.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// The content is broken.
+    #[error("{0}")]
+    Damaged(String),
+    /// The settings do not fit the file.
+    #[error("{0}")]
+    Setting(String),
+}
+
+impl FileError {
+    /// The same, of the file at `path`, after row `rows`.
+    pub(super) fn at(self, path: &str, rows: u64) -> ArchiveError {
+        let path = path.to_owned();
+        match self {
+            // Decoders speak through io::Error too; only the system has numbers.
+            Self::Io(source) if source.raw_os_error().is_some() => {
+                ArchiveError::Read { path, source }
+            }
+            Self::Io(source) => ArchiveError::Damaged { path, rows, message: source.to_string() },
+            Self::Damaged(message) => ArchiveError::Damaged { path, rows, message },
+            Self::Setting(message) => ArchiveError::Setting(format!("{path}: {message}")),
+        }
+    }
+}
+
+/// Where something is, for messages.
+pub(super) fn shown(path: &Path) -> String {
+    path.display().to_string()
+}
+
+/// `path` with `suffix` after its whole name.
+pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}

@@ -1,0 +1,100 @@
+//! `tasnif score`: files of documents in, files of answers out.
+
+mod args;
+mod progress;
+mod summary;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::Context;
+
+pub(super) use self::args::ScoreArgs;
+
+use super::local;
+use super::settings::Settings;
+use crate::archive::{Archive, Columns, Progress};
+use crate::engine::EngineConfig;
+
+pub(super) fn run(args: &ScoreArgs) -> anyhow::Result<ExitCode> {
+    let settings = args.settings();
+    let runtime = tokio::runtime::Runtime::new().context("the runtime does not start")?;
+    let stop = Arc::new(AtomicBool::new(false));
+    runtime.spawn(stop_on_signal(Arc::clone(&stop)));
+
+    // Before the model, which takes longer to load than a mistake to find.
+    let archive = Archive::open(settings, &stop)?;
+    say_columns(archive.columns(), args);
+    let batch_tokens = args.batch_tokens as usize;
+    let engine = EngineConfig {
+        max_batch_tokens: batch_tokens,
+        // Room for one group, which is all that there ever is.
+        max_queued_tokens: EngineConfig::default().max_queued_tokens.max(2 * batch_tokens),
+        // With several, batches would depend on which worker is free first.
+        workers: 1,
+        ..EngineConfig::default()
+    };
+    let directory = local::directory(args.model.as_ref())?;
+    let models = args.model.iter().cloned().collect();
+    let settings = Settings { models, threads: args.threads, engine, ..Settings::default() };
+    let models = local::load_reloadable(&settings)?.models;
+    let classifier = models.get("").context("no model is loaded")?;
+
+    let counters = Progress::default();
+    let shown = progress::Shown::new(args.quiet);
+    let summary = std::thread::scope(|scope| {
+        let showing = scope.spawn(|| shown.run(&counters));
+        let result = archive.score(&classifier, &directory, runtime.handle(), &counters, &stop);
+        shown.stop();
+        showing.thread().unpark();
+        result
+    })?;
+    if let Some(path) = &args.report {
+        summary.write_report(path)?;
+    }
+    let mut out = std::io::stdout().lock();
+    if args.json {
+        summary::json(&mut out, &summary)
+    } else {
+        summary::print(&mut out, &summary, &counters.snapshot(), shown.elapsed())
+    }
+    .context("the summary cannot be printed")?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The first Ctrl-C or SIGTERM asks to stop, the second ends the process.
+async fn stop_on_signal(stop: Arc<AtomicBool>) {
+    #[cfg(unix)]
+    let terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate());
+    #[cfg(unix)]
+    let Ok(mut terminate) = terminate else { return };
+    loop {
+        #[cfg(unix)]
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = tokio::signal::ctrl_c() => {}
+        }
+        #[cfg(not(unix))]
+        let _ = tokio::signal::ctrl_c().await;
+        if stop.swap(true, Ordering::Relaxed) {
+            std::process::exit(130);
+        }
+        tracing::warn!("stopping after the documents in hand; again to stop at once");
+    }
+}
+
+fn say_columns(columns: &Columns, args: &ScoreArgs) {
+    let say = |named: bool, column: Option<&str>| match column {
+        None => "none".to_owned(),
+        Some(column) if named => column.to_owned(),
+        Some(column) => format!("{column} (guessed)"),
+    };
+    tracing::info!(
+        text = say(args.text.is_some(), Some(&columns.text)),
+        title = say(args.title.is_some(), columns.title.as_deref()),
+        id = say(args.id.is_some(), columns.id.as_deref()),
+        date = say(args.date.is_some(), columns.date.as_deref()),
+        "columns"
+    );
+}

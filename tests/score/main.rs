@@ -1,0 +1,15 @@
+//! `tasnif score` through its arguments, files and exit codes.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+#![allow(clippy::print_stdout)]
+
+mod evaluation;
+mod formats;
+mod harness;
+mod limits;
+mod properties;
+mod rejects;
+mod report;
+mod resume;
+#[path = "../support/mod.rs"]
+mod support;
