@@ -13,6 +13,7 @@ mod render;
 mod score;
 mod serve;
 mod settings;
+mod signals;
 
 use std::process::ExitCode;
 

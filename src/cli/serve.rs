@@ -13,6 +13,7 @@ use super::exit::Failure;
 use super::local::{self, ModelArg};
 use super::reload::{Hangup, reload};
 use super::settings::{Layers, Settings};
+use super::signals::Signals;
 use crate::pipeline::{Cache, Models};
 use crate::server::telemetry::Tracing;
 use crate::server::{self, Listen, LogConfig, Observability, ServeReport, ServerConfig};
@@ -252,30 +253,14 @@ fn announce(config: &ServerConfig, address: &Listen) {
 /// Completes at the first Ctrl-C or SIGTERM; the second ends the process.
 fn signal() -> anyhow::Result<impl Future<Output = ()>> {
     let (heard, first) = tokio::sync::oneshot::channel();
-    #[cfg(unix)]
-    let mut terminate = {
-        use tokio::signal::unix::{SignalKind, signal};
-        signal(SignalKind::terminate()).context("SIGTERM cannot be listened for")?
-    };
+    let mut signals = Signals::listen()?;
     tokio::spawn(async move {
-        let mut heard = Some(heard);
-        loop {
-            #[cfg(unix)]
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = tokio::signal::ctrl_c() => {}
-            }
-            #[cfg(not(unix))]
-            let _ = tokio::signal::ctrl_c().await;
-            match heard.take() {
-                // The server may have ended by itself meanwhile.
-                Some(heard) => drop(heard.send(())),
-                None => {
-                    tracing::warn!("second signal: ending at once");
-                    std::process::exit(1);
-                }
-            }
-        }
+        signals.heard().await;
+        // The server may have ended by itself meanwhile.
+        let _ = heard.send(());
+        signals.heard().await;
+        tracing::warn!("second signal: ending at once");
+        std::process::exit(1);
     });
     Ok(async move { drop(first.await) })
 }

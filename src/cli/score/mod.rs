@@ -14,6 +14,7 @@ pub(super) use self::args::ScoreArgs;
 
 use super::local;
 use super::settings::Settings;
+use super::signals::Signals;
 use crate::archive::{Archive, Columns, Progress};
 use crate::engine::EngineConfig;
 
@@ -21,7 +22,8 @@ pub(super) fn run(args: &ScoreArgs) -> anyhow::Result<ExitCode> {
     let settings = args.settings();
     let runtime = tokio::runtime::Runtime::new().context("the runtime does not start")?;
     let stop = Arc::new(AtomicBool::new(false));
-    runtime.spawn(stop_on_signal(Arc::clone(&stop)));
+    let signals = runtime.block_on(async { Signals::listen() })?;
+    runtime.spawn(stop_on_signal(signals, Arc::clone(&stop)));
 
     // Before the model, which takes longer to load than a mistake to find.
     let archive = Archive::open(settings, &stop)?;
@@ -64,24 +66,12 @@ pub(super) fn run(args: &ScoreArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// The first Ctrl-C or SIGTERM asks to stop, the second ends the process.
-async fn stop_on_signal(stop: Arc<AtomicBool>) {
-    #[cfg(unix)]
-    let terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate());
-    #[cfg(unix)]
-    let Ok(mut terminate) = terminate else { return };
-    loop {
-        #[cfg(unix)]
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = tokio::signal::ctrl_c() => {}
-        }
-        #[cfg(not(unix))]
-        let _ = tokio::signal::ctrl_c().await;
-        if stop.swap(true, Ordering::Relaxed) {
-            std::process::exit(130);
-        }
-        tracing::warn!("stopping after the documents in hand; again to stop at once");
-    }
+async fn stop_on_signal(mut signals: Signals, stop: Arc<AtomicBool>) {
+    signals.heard().await;
+    stop.store(true, Ordering::Relaxed);
+    tracing::warn!("stopping after the documents in hand; again to stop at once");
+    signals.heard().await;
+    std::process::exit(130);
 }
 
 fn say_columns(columns: &Columns, args: &ScoreArgs) {
