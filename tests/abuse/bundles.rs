@@ -20,7 +20,6 @@ fn assert_documented(what: &str, output: &Output) -> i32 {
     let stderr = String::from_utf8_lossy(&output.stderr);
     let code = output.status.code();
     let code = code.unwrap_or_else(|| panic!("{what}: {}: {stderr}", output.status));
-    assert!(!stderr.contains("panicked at"), "{what}: {stderr}");
     assert!([0, 1, 3].contains(&code), "{what}: {code}: {stderr}");
     assert!(code == 0 || stderr.contains("tasnif: "), "{what}: {code} without a message");
     code

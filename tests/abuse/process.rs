@@ -203,7 +203,7 @@ impl Log {
             state.address = address.and_then(|address| address.parse().ok());
         }
         state.serving |= state.address.is_some() && line.contains("serving");
-        if line.contains("panicked at") {
+        if line.contains("panicked at") || line.contains("panic location=") {
             state.panics.push(line.to_owned());
         }
         if state.last.len() == KEPT_LINES {
