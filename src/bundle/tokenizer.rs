@@ -1,6 +1,7 @@
 //! The tokenizer: `tokenizer.json`, or a BERT WordPiece built from `vocab.txt`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use serde::Deserialize;
@@ -103,8 +104,8 @@ impl Tokenizer {
             });
         };
         let refuse = |message: String| BundleError::Tokenizer { file: file.clone(), message };
-        let mut inner =
-            tokenizers::Tokenizer::from_bytes(bytes).map_err(|error| refuse(error.to_string()))?;
+        let read = contained(|| tokenizers::Tokenizer::from_bytes(bytes));
+        let mut inner = read.map_err(|error| refuse(error.to_string()))?;
         inner.with_truncation(None).map_err(|error| refuse(error.to_string()))?;
         inner.with_padding(None);
         let (prefix, suffix) = special_tokens(&inner, &file)?;
@@ -177,13 +178,21 @@ impl TokenName {
     }
 }
 
+/// What `work` gives. The library panics at some files: a decoder of an unknown type, a
+/// post-processor that names a token which is not there.
+fn contained<T>(work: impl FnOnce() -> tokenizers::Result<T>) -> tokenizers::Result<T> {
+    // What it worked on is dropped with the error.
+    let result = catch_unwind(AssertUnwindSafe(work));
+    result.unwrap_or_else(|_| Err("the tokenizers library panics at it".into()))
+}
+
 /// The ids that the tokenizer puts before and after a text.
 fn special_tokens(
     tokenizer: &tokenizers::Tokenizer,
     file: &Path,
 ) -> Result<(Vec<u32>, Vec<u32>), BundleError> {
     let encode = |text: &str| {
-        tokenizer.encode(text, true).map_err(|error| BundleError::Tokenizer {
+        contained(|| tokenizer.encode(text, true)).map_err(|error| BundleError::Tokenizer {
             file: file.to_owned(),
             message: error.to_string(),
         })

@@ -92,7 +92,8 @@ pub(super) fn run(
         return Err(usage(format!("a stride of {stride} tokens is not between 1 and {capacity}")));
     }
     let mut output = std::io::BufWriter::new(output);
-    for line in input.lines() {
+    // Not `lines`, since one that is not UTF-8 would end them all.
+    for line in input.split(b'\n') {
         let line = line.context("standard input cannot be read")?;
         let prepared = prepare(&line, &config, &tokenizer, long_text);
         serde_json::to_writer(&mut output, &prepared).context("cannot write the result")?;
@@ -105,8 +106,8 @@ fn usage(message: String) -> anyhow::Error {
     Failure::Usage(message).into()
 }
 
-fn prepare(line: &str, config: &TextConfig, tokenizer: &Tokenizer, long: LongText) -> Prepared {
-    let row: Row = match serde_json::from_str(line) {
+fn prepare(line: &[u8], config: &TextConfig, tokenizer: &Tokenizer, long: LongText) -> Prepared {
+    let row: Row = match serde_json::from_slice(line) {
         Ok(row) => row,
         Err(error) => {
             return Prepared {

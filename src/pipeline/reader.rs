@@ -2,9 +2,16 @@
 
 use std::ops::Range;
 
+use unicode_normalization::UnicodeNormalization;
+
 use super::types::{ClassifyError, Document, DocumentLimits, LongText};
 use crate::bundle::{TextConfig, Tokenizer, Tokens};
 use crate::text::{Normalized, windows};
+
+/// Times that a text may be as long as sent once its characters are written out: U+FDFA alone stands
+/// for 18, and a tokenizer takes half a kilobyte for each of its tokens. What people write stays
+/// far below.
+const MAX_GROWTH: usize = 2;
 
 /// A document in tokens, before it is cut into windows.
 #[derive(Debug)]
@@ -44,6 +51,10 @@ impl Reading {
         check(document, limits)?;
         let encode = |text: &str| tokenizer.encode(text).map_err(ClassifyError::Tokenizer);
         let normalized = config.profile.normalize(&document.text);
+        // However the profile and the tokenizer write a character out, it is no longer than this.
+        let composed = normalized.text().nfkc().count();
+        let limit = limits.max_text_chars.saturating_mul(MAX_GROWTH);
+        check_length("document.text", "characters once written out", composed, limit)?;
         let text = encode(normalized.text())?;
         if text.ids.is_empty() {
             return Err(ClassifyError::Empty);
