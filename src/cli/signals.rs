@@ -15,8 +15,7 @@ impl Signals {
         use tokio::signal::unix::{SignalKind, signal};
         Ok(Self {
             #[cfg(unix)]
-            terminate: signal(SignalKind::terminate())
-                .context("SIGTERM cannot be listened for")?,
+            terminate: signal(SignalKind::terminate()).context("SIGTERM cannot be listened for")?,
         })
     }
 
