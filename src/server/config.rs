@@ -11,6 +11,9 @@ use super::tls::TlsConfig;
 /// Documents that a `ClassifyBatch` may be allowed to have.
 pub(crate) const MAX_BATCH_DOCUMENTS: usize = 65_536;
 
+/// The longest time of a setting: a clock can be asked for it without running over.
+const MAX_TIME: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
 /// What is expected of an address that other machines reach.
 const PLAINTEXT: &str = "an address of this machine alone, unless there is TLS or \
                          allow_plaintext says that the network is trusted";
@@ -168,7 +171,7 @@ impl ServerConfig {
             ("stream_idle_timeout", self.stream_idle_timeout),
             ("response_timeout", self.response_timeout),
             ("idle_timeout", self.idle_timeout),
-            ("max_connection_age", self.max_connection_age.unwrap_or(Duration::MAX)),
+            ("max_connection_age", self.max_connection_age.unwrap_or(MAX_TIME)),
             ("max_connection_age_grace", self.max_connection_age_grace),
             ("keepalive_interval", self.keepalive_interval),
             ("keepalive_timeout", self.keepalive_timeout),
@@ -176,9 +179,9 @@ impl ServerConfig {
             ("drain_timeout", self.drain_timeout),
         ];
         for (field, value) in times {
-            if value < Duration::from_millis(1) {
+            if !(Duration::from_millis(1)..=MAX_TIME).contains(&value) {
                 let value = format!("{value:?}");
-                return Err(ConfigError { field, value, expected: "at least 1 ms" });
+                return Err(ConfigError { field, value, expected: "from 1 ms to 1 year" });
             }
         }
         let TlsConfig { cert, key, client_ca } = &self.tls;
@@ -228,6 +231,9 @@ mod tests {
 
         let no_drain = ServerConfig { drain_timeout: Duration::ZERO, ..ServerConfig::default() };
         assert_eq!(no_drain.validate().unwrap_err().field, "drain_timeout");
+
+        let endless = ServerConfig { message_timeout: Duration::MAX, ..ServerConfig::default() };
+        assert_eq!(endless.validate().unwrap_err().field, "message_timeout");
 
         let huge = ServerConfig { max_message_bytes: 1 << 32, ..ServerConfig::default() };
         assert_eq!(huge.validate().unwrap_err().field, "max_message_bytes");

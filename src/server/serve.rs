@@ -271,11 +271,15 @@ impl Running {
         self.report(ServingStatus::NotServing).await;
         self.lifecycle.advance(Phase::Draining);
         tracing::info!(timeout = ?self.drain_timeout, "draining");
-        let timeout = self.drain_timeout - time_to_refuse(self.drain_timeout);
+        // The engines go on until the accepted calls are answered: documents of theirs may still be
+        // on their way into a queue.
+        let end_of_work = bound - time_to_refuse(self.drain_timeout);
+        let _ = timeout_at(end_of_work, self.lifecycle.idle()).await;
+        let left = end_of_work.saturating_duration_since(Instant::now());
         let mut drains = JoinSet::new();
         for (index, classifier) in self.models.iter().enumerate() {
             drains.spawn(async move {
-                let report = classifier.drain(timeout).await;
+                let report = classifier.drain(left).await;
                 (index, (classifier.info().name.clone(), report))
             });
         }

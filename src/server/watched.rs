@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::{Mutex, RwLock};
+use sha2::{Digest, Sha256};
 
 /// Bytes of one file, at most.
 const MAX_FILE_BYTES: u64 = 4 * 1024 * 1024;
@@ -37,7 +38,8 @@ type Parse<T> = Box<dyn Fn(&[Vec<u8>]) -> Result<T, FileError> + Send + Sync>;
 pub(crate) struct Watched<T> {
     files: Vec<PathBuf>,
     parse: Parse<T>,
-    seen: Mutex<Vec<Vec<u8>>>,
+    /// Hashes of the contents: the contents themselves may be secrets.
+    seen: Mutex<Vec<[u8; 32]>>,
     current: RwLock<Arc<T>>,
 }
 
@@ -52,7 +54,7 @@ impl<T> Watched<T> {
     ) -> Result<Self, FileError> {
         let contents = read_all(&files)?;
         let current = RwLock::new(Arc::new(parse(&contents)?));
-        Ok(Self { files, parse: Box::new(parse), seen: Mutex::new(contents), current })
+        Ok(Self { files, parse: Box::new(parse), seen: Mutex::new(hashes(&contents)), current })
     }
 
     /// The value as of the last change.
@@ -74,8 +76,9 @@ impl<T> Watched<T> {
                 return;
             }
         };
+        let found = hashes(&contents);
         let mut seen = self.seen.lock();
-        if *seen == contents {
+        if *seen == found {
             return;
         }
         match (self.parse)(&contents) {
@@ -87,12 +90,16 @@ impl<T> Watched<T> {
                 tracing::error!(%error, "a file has changed but is not usable; what it held before stays in use");
             }
         }
-        *seen = contents;
+        *seen = found;
     }
 }
 
 fn read_all(files: &[PathBuf]) -> Result<Vec<Vec<u8>>, FileError> {
     files.iter().map(|file| read(file).map_err(|error| FileError::new(file, error))).collect()
+}
+
+fn hashes(contents: &[Vec<u8>]) -> Vec<[u8; 32]> {
+    contents.iter().map(|content| Sha256::digest(content).into()).collect()
 }
 
 fn read(file: &Path) -> io::Result<Vec<u8>> {

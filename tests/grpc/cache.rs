@@ -284,3 +284,20 @@ async fn the_answers_of_a_replaced_model_are_not_served() {
     assert_ne!(bare(new).tasks[0].score, bare(old).tasks[0].score);
     assert!(is_cached(&ask(client, plain(document(0))).await));
 }
+
+#[tokio::test]
+async fn a_cached_answer_does_not_count_as_a_step_that_took_no_time() {
+    let cached = Replaceable::start(MANY_BYTES).await;
+    let mut client = cached.server.client().await;
+    for _ in 0..3 {
+        ask(&mut client, plain(document(0))).await;
+    }
+    let scrape = crate::scrape::scrape(cached.server.monitoring).await;
+    let model = cached.server.models.get("").unwrap().info().name.clone();
+    let labels = [("model", model.as_str()), ("lane", "interactive")];
+    assert_eq!(scrape.value("tasnif_documents_total", &labels), 3.0);
+    for step in ["tokenize", "queue", "inference"] {
+        let count = format!("tasnif_document_{step}_seconds_count");
+        assert_eq!(scrape.value(&count, &labels), 1.0, "{step}");
+    }
+}

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tasnif::engine::EngineConfig;
 use tasnif::server::ServerConfig;
 use tasnif::server::proto::classifier_client::ClassifierClient;
-use tasnif::server::proto::{ClassifyStreamRequest, ListModelsRequest};
+use tasnif::server::proto::{ClassifyBatchRequest, ClassifyStreamRequest, ListModelsRequest};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
@@ -92,6 +92,31 @@ async fn a_call_on_an_open_connection_is_refused_while_others_finish() {
     let names: Vec<_> = report.models.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(names, ["tiny", "other"]);
     assert_eq!(report.models[0].1.abandoned, 0);
+}
+
+#[tokio::test]
+async fn a_batch_that_was_accepted_is_answered_to_its_last_document() {
+    // Most of its documents are not in the queue yet when the signal comes.
+    let config = ServerConfig { max_stream_in_flight: 2, ..ServerConfig::default() };
+    let server = TestServer::start_with(config, EngineConfig::default()).await;
+    server.gate.shut();
+    let before = server.gate.entered();
+    let (mut client, mut late) = (server.client().await, server.client().await);
+    let batch = ClassifyBatchRequest { documents: (0..9).map(document).collect(), options: None };
+    let batch = tokio::spawn(async move { client.classify_batch(batch).await });
+    let gate = Arc::clone(&server.gate);
+    gate.until_entered_after(before).await;
+    let stopped = server.stop_soon();
+    let refused = async { while late.list_models(ListModelsRequest {}).await.is_ok() {} };
+    tokio::time::timeout(PATIENCE, refused).await.unwrap();
+    gate.open();
+
+    for result in batch.await.unwrap().unwrap().into_inner().results {
+        answer(&result);
+    }
+    let report = stopped.await;
+    assert!(report.closed_in_time);
+    assert_eq!((report.models[0].1.refused, report.models[0].1.abandoned), (0, 0));
 }
 
 /// Outcomes of a stream until its end.

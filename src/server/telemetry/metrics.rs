@@ -279,13 +279,16 @@ impl Metrics {
     /// Counts a document that was answered.
     pub(super) fn answered(&self, lane: Lane, answer: &Classification) {
         let document = DocumentLabels { model: answer.model.clone(), lane: lane_name(lane) };
-        let timing = &answer.timing;
-        for (histogram, time) in [
-            (&self.tokenize_seconds, timing.tokenize),
-            (&self.queue_seconds, timing.queue),
-            (&self.inference_seconds, timing.inference),
-        ] {
-            histogram.get_or_create(&document).observe(time.as_secs_f64());
+        // One that was known took none of the steps: zeros would hide what the others took.
+        if !answer.usage.cached {
+            let timing = &answer.timing;
+            for (histogram, time) in [
+                (&self.tokenize_seconds, timing.tokenize),
+                (&self.queue_seconds, timing.queue),
+                (&self.inference_seconds, timing.inference),
+            ] {
+                histogram.get_or_create(&document).observe(time.as_secs_f64());
+            }
         }
         self.documents.get_or_create(&document).inc();
         let model = ModelLabels { model: document.model };
