@@ -1,6 +1,7 @@
 """What every step of the recipe shares: the labels, the bundle's settings, the token shards and the model."""
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,14 +52,14 @@ LABELS = {
     "section": SECTIONS,
 }
 SHIPPED_TASKS = {"topic": TOPICS, "sentiment": SENTIMENTS}
-REVISION = "2026-11-24"
 
 
-def tasnif_json(temperatures):
-    """The bundle's tasnif.json; `temperatures` maps a task to its calibration temperature, 1.0 where absent."""
+def tasnif_json(revision="untrained", calibration=None):
+    """The bundle's tasnif.json; `calibration` maps a task to its `temperature` and `abstain_below`."""
+    calibration = calibration or {task: {"temperature": 1.0, "abstain_below": 0.0} for task in SHIPPED_TASKS}
     keys = ("id", "name_ar", "name_en", "code")
     return {
-        "revision": REVISION,
+        "revision": revision,
         "languages": ["ar"],
         "text": {"profile": "news", "window": 512, "stride": 384, "max_title_tokens": 64, "title_separator": True},
         "tasks": [
@@ -66,8 +67,8 @@ def tasnif_json(temperatures):
                 "name": name,
                 "multi_label": False,
                 "pooling": "mean",
-                "temperature": round(temperatures.get(name, 1.0), 4),
-                "abstain_below": 0.0,
+                "temperature": round(calibration[name]["temperature"], 4),
+                "abstain_below": calibration[name]["abstain_below"],
                 "labels": [dict(zip(keys, label)) for label in labels],
             }
             for name, labels in SHIPPED_TASKS.items()
@@ -76,18 +77,27 @@ def tasnif_json(temperatures):
 
 
 def write_json(path, value):
-    Path(path).write_text(json.dumps(value, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+    text = json.dumps(value, ensure_ascii=False, indent=2)
+    # A list of numbers on one line: these files are read by people too.
+    text = re.sub(r"\[\s+([-0-9.e,\s]+?)\s+\]", lambda match: "[" + re.sub(r"\s+", " ", match[1]) + "]", text)
+    Path(path).write_text(text + "\n", encoding="utf-8")
+
+
+ARRAYS = ("ids", "starts", "owners", "titled", "names", "outlets")
 
 
 @dataclass
 class Shard:
     """Tokenised documents. Window w is `ids[starts[w]:starts[w + 1]]` and belongs to document `owners[w]`;
-    `titled` and every array of `labels` (class index, -1 where unlabelled) have one entry a document."""
+    `titled`, `names` (id of the row), `outlets` and every array of `labels` (class index, -1 where unlabelled) have one
+    entry a document."""
 
     ids: np.ndarray
     starts: np.ndarray
     owners: np.ndarray
     titled: np.ndarray
+    names: np.ndarray
+    outlets: np.ndarray
     labels: dict
 
     def __len__(self):
@@ -99,19 +109,23 @@ class Shard:
     def windows(self):
         return [self.window(w) for w in range(len(self.owners))]
 
+    def tokens(self):
+        """Tokens of each document, all its windows together."""
+        return np.bincount(self.owners, np.diff(self.starts), minlength=len(self)).astype(int)
+
     def save(self, path):
         labels = {f"label_{name}": values for name, values in self.labels.items()}
-        np.savez(path, ids=self.ids, starts=self.starts, owners=self.owners, titled=self.titled, **labels)
+        np.savez(path, **{name: getattr(self, name) for name in ARRAYS}, **labels)
 
     @classmethod
     def load(cls, path):
         with np.load(path) as arrays:
             labels = {key.removeprefix("label_"): arrays[key] for key in arrays.files if key.startswith("label_")}
-            return cls(arrays["ids"], arrays["starts"], arrays["owners"], arrays["titled"], labels)
+            return cls(**{name: arrays[name] for name in ARRAYS}, labels=labels)
 
 
 class Classifier(nn.Module):
-    """The encoder, the mean of its last hidden states over all tokens that are not padding, and a linear head a task."""
+    """The encoder, the mean of its last hidden states over all tokens but padding, and a linear head a task."""
 
     def __init__(self, config_path, tasks):
         super().__init__()
@@ -123,11 +137,15 @@ class Classifier(nn.Module):
         self.dropout = nn.Dropout(0.1)
         self.heads = nn.ModuleDict({task: nn.Linear(config.hidden_size, len(LABELS[task])) for task in tasks})
 
-    def forward(self, ids, mask):
-        """Logits [batch, labels] a task for `ids` and 0/1 `mask`, both [batch, tokens]."""
+    def pool(self, ids, mask):
+        """The mean state [batch, hidden] of `ids` and 0/1 `mask`, both [batch, tokens]."""
         hidden = self.encoder(ids, attention_mask=mask).last_hidden_state
         weights = mask.unsqueeze(-1).to(hidden.dtype)
-        pooled = self.dropout((hidden * weights).sum(1) / weights.sum(1))
+        return (hidden * weights).sum(1) / weights.sum(1)
+
+    def forward(self, ids, mask):
+        """Logits [batch, labels] a task."""
+        pooled = self.dropout(self.pool(ids, mask))
         return {task: head(pooled) for task, head in self.heads.items()}
 
 
@@ -143,31 +161,24 @@ def pad(windows, device="cpu"):
 
 
 @torch.inference_mode()
-def window_logits(model, windows, token_budget=4096):
-    """Logits [windows, labels] a task, as f32 arrays in the order given."""
+def pooled_windows(model, windows, token_budget=4096):
+    """The mean states [windows, hidden], as f32, in the order given."""
     model.eval()
     device = next(model.parameters()).device
     order = sorted(range(len(windows)), key=lambda w: len(windows[w]))
-    rows = {task: np.zeros((len(windows), head.out_features), np.float32) for task, head in model.heads.items()}
+    rows = torch.zeros(len(windows), model.encoder.config.hidden_size)
     batch = []
     for position, w in enumerate(order):
         batch.append(w)
         last = position + 1 == len(order)
         if last or (len(batch) + 1) * len(windows[order[position + 1]]) > token_budget:
-            for task, logits in model(*pad([windows[b] for b in batch], device)).items():
-                rows[task][batch] = logits.float().cpu().numpy()
+            rows[batch] = model.pool(*pad([windows[b] for b in batch], device)).float().cpu()
             batch = []
     return rows
 
 
-def document_logits(model, shard):
-    """Logits [documents, labels] a task: the mean over a document's windows, weighted by tokens, as the server does it."""
-    windows = shard.windows()
-    weights = np.array([len(window) for window in windows], np.float64)
-    totals = np.bincount(shard.owners, weights, minlength=len(shard))
-    result = {}
-    for task, rows in window_logits(model, windows).items():
-        sums = np.zeros((len(shard), rows.shape[1]))
-        np.add.at(sums, shard.owners, rows * weights[:, None])
-        result[task] = sums / totals[:, None]
-    return result
+@torch.inference_mode()
+def head_logits(model, pooled):
+    """Logits [rows, labels] a task, as arrays, of mean states."""
+    device = next(model.parameters()).device
+    return {task: head(pooled.to(device)).float().cpu().numpy() for task, head in model.heads.items()}

@@ -1,5 +1,5 @@
-"""Shared data -> token shards. Text is normalised, tokenised and windowed by `tasnif prepare`, so that training
-reads exactly what serving reads; nothing here looks inside a text.
+"""Shared data -> token shards, a file each, for training and for every measurement. Text is normalised, tokenised and
+windowed by `tasnif prepare`, so that training reads exactly what serving reads.
 
     python prepare.py --shared ../../../shared --tasnif ../../target/release/tasnif
 """
@@ -8,46 +8,39 @@ import argparse
 import gzip
 import hashlib
 import json
+import random
 import shutil
 import subprocess
 import threading
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from common import DEFAULT_SHARED, DEFAULT_TASNIF, DEFAULT_WORK, LABELS, Shard, tasnif_json, write_json
+from common import DEFAULT_SHARED, DEFAULT_TASNIF, DEFAULT_WORK, HERE, LABELS, Shard, tasnif_json, write_json
+from noise import PERTURBATIONS, draw, perturb
 
 DEV_SHARE = 0.07
 LEAD_CHARACTERS = 330  # what the annotator of news/ read, after the title
 MAX_ERROR_SHARE = 0.01
-TRAIN_TOKENS, SECTION_TOKENS, TWEET_TOKENS = 384, 96, 96
+TRAIN_TOKENS, NOISY_TOKENS, SECTION_TOKENS, TWEET_TOKENS = 384, 160, 96, 96
+PROBE_ROWS, PROBE_TOKENS = 2_000, 128
+SECTION_TESTS, LONG_ROWS = ("test_khaleej", "test_bbc_france24", "test_hespress"), 100
+CUTS = ((512, 384), (256, 192), (128, 112))  # tokens of a window, and from one window's start to the next
 
 
 def main():
     arguments = parse_arguments()
-    data, work = arguments.shared / "data", arguments.work
-    bundle = write_bundle(arguments.shared / "backbone", work)
-
-    def tokenise(name, rows, *options):
-        shard = build_shard(arguments.tasnif, bundle, name, rows, options)
-        shard.save(work / f"{name}.npz")
+    bundle = write_bundle(arguments.shared / "backbone", arguments.work)
+    for name, (rows, options) in shards(arguments).items():
+        if arguments.only and name not in arguments.only:
+            continue
+        shard = build_shard(arguments.tasnif, bundle, name, list(rows()), options)
+        shard.save(arguments.work / f"{name}.npz")
         tokens = len(shard.ids) / len(shard)
-        print(f"{name}: {len(shard)} documents, {len(shard.owners)} windows, {tokens:.0f} tokens a document")
-
-    news = list(read(data / "news/train.jsonl.gz"))
-    tokenise("train", [row for row in news if not is_dev(row["id"])], "--head", TRAIN_TOKENS)
-    tokenise("dev", [lead(row) for row in news if is_dev(row["id"])], "--head", TRAIN_TOKENS)
-    saudi = list(read(data / "news/test_saudi.jsonl.gz"))
-    tokenise("test_saudi_lead", [lead(row) for row in saudi], "--head", TRAIN_TOKENS)
-    tokenise("test_saudi_full", saudi)
-
-    # The first stage sees a sample, never a document of the dev split.
-    sections = [row for row in read(data / "topic/train.jsonl.gz") if row.get("topic7") and not is_dev(row["id"])]
-    sections = sample(sections, arguments.stage1_rows, key=lambda row: row["id"])
-    tokenise("sections", [{**row, "section": row["topic7"]} for row in sections], "--head", SECTION_TOKENS)
-    tweets = [{**row, "id": f"tweet-{n}"} for n, row in enumerate(read(data / "sentiment/train.jsonl.gz"))]
-    tweets = sample(tweets, arguments.stage1_rows, key=lambda row: row["id"])
-    tokenise("tweets", tweets, "--head", TWEET_TOKENS)
+        print(
+            f"{name}: {len(shard)} documents, {len(shard.owners)} windows, {tokens:.0f} tokens a document", flush=True
+        )
 
 
 def parse_arguments():
@@ -56,7 +49,56 @@ def parse_arguments():
     parser.add_argument("--work", type=Path, default=DEFAULT_WORK)
     parser.add_argument("--tasnif", type=Path, default=DEFAULT_TASNIF, help="the tasnif binary")
     parser.add_argument("--stage1-rows", type=int, default=16_000, help="rows of each first-stage source, at most")
+    parser.add_argument("--only", nargs="+", metavar="SHARD", help="build these shards and no others")
     return parser.parse_args()
+
+
+def shards(arguments):
+    """Name -> (the function that reads its rows, options of `tasnif prepare`)."""
+    data, stage1_rows = arguments.shared / "data", arguments.stage1_rows
+    news, topic, sentiment = data / "news", data / "topic", data / "sentiment"
+    table = {
+        "train": (lambda: labelled(news, dev=False), head(TRAIN_TOKENS)),
+        "train_noisy": (lambda: map(misspelt, labelled(news, dev=False)), head(NOISY_TOKENS)),
+        # The first stage sees a sample, never a document of the dev split.
+        "sections": (lambda: sample(sections(topic / "train.jsonl.gz", dev=False), stage1_rows), head(SECTION_TOKENS)),
+        "tweets": (lambda: sample(tweets(sentiment / "train.jsonl.gz"), stage1_rows), head(TWEET_TOKENS)),
+        "dev": (lambda: map(lead, labelled(news, dev=True)), head(TRAIN_TOKENS)),
+        "test_saudi_lead": (lambda: map(lead, read(news / "test_saudi.jsonl.gz")), head(TRAIN_TOKENS)),
+        "test_saudi_full": (lambda: read(news / "test_saudi.jsonl.gz"), ()),
+        "hard_cases": (hard_cases, ()),
+        "umsab_train": (lambda: tweets(sentiment / "umsab_train.jsonl.gz"), head(TWEET_TOKENS)),
+        "test_umsab": (lambda: tweets(sentiment / "test_umsab.jsonl.gz"), head(TWEET_TOKENS)),
+        "arsarcasm_train": (lambda: arsarcasm(sentiment / "train.jsonl.gz"), head(TWEET_TOKENS)),
+        "test_arsarcasm_v2": (lambda: tweets(sentiment / "test_arsarcasm_v2.jsonl.gz"), head(TWEET_TOKENS)),
+        "sections_khaleej": (lambda: sample(khaleej(topic), PROBE_ROWS), head(PROBE_TOKENS)),
+        "test_khaleej": (lambda: sections(topic / "test_khaleej.jsonl.gz"), head(PROBE_TOKENS)),
+    }
+    for name in PERTURBATIONS:
+        table[f"spelling_{name}"] = (partial(respelt, news / "test_saudi.jsonl.gz", name), head(TRAIN_TOKENS))
+    # Whole articles of every kind of outlet, under several cuts into windows.
+    for source in SECTION_TESTS:
+        for window, stride in CUTS:
+            rows = partial(long_articles, topic / f"{source}.jsonl.gz")
+            table[f"long_{source}_{window}_{stride}"] = (rows, ("--window", window, "--stride", stride))
+    return table
+
+
+def head(tokens):
+    return ("--head", tokens)
+
+
+def labelled(news, dev):
+    """The rows of news/train on one side of the cut."""
+    return (row for row in read(news / "train.jsonl.gz") if is_dev(row["id"]) == dev)
+
+
+def respelt(path, name):
+    return (perturb(lead(row), [name], random_state(row)) for row in read(path))
+
+
+def long_articles(path):
+    return sample(sections(path), LONG_ROWS)
 
 
 def write_bundle(backbone, work):
@@ -65,13 +107,18 @@ def write_bundle(backbone, work):
     bundle.mkdir(parents=True, exist_ok=True)
     for name in ("config.json", "tokenizer.json"):
         shutil.copyfile(backbone / name, bundle / name)
-    write_json(bundle / "tasnif.json", tasnif_json({}))
+    write_json(bundle / "tasnif.json", tasnif_json())
     return bundle
 
 
 def read(path):
     with gzip.open(path, "rt", encoding="utf-8") as lines:
         yield from map(json.loads, lines)
+
+
+def hard_cases():
+    """Sentences of our own that were written to be hard, with the labels that a reader would give."""
+    return map(json.loads, (HERE / "hard_cases.jsonl").read_text(encoding="utf-8").splitlines())
 
 
 def fraction(key):
@@ -83,10 +130,37 @@ def is_dev(document_id):
     return fraction(f"dev:{document_id}") < DEV_SHARE
 
 
-def sample(rows, count, key):
+def random_state(row):
+    return random.Random(f"noise:{row['id']}")
+
+
+def sample(rows, count):
     """The `count` distinct rows with the smallest hashes: a random sample that does not move with the row order."""
-    distinct = {key(row): row for row in rows}
-    return sorted(distinct.values(), key=lambda row: fraction(f"sample:{key(row)}"))[:count]
+    distinct = {row["id"]: row for row in rows}
+    return sorted(distinct.values(), key=lambda row: fraction(f"sample:{row['id']}"))[:count]
+
+
+def sections(path, dev=True):
+    """Rows whose section maps to a class, without those of the dev split unless `dev`."""
+    for row in read(path):
+        if row.get("topic7") and (dev or not is_dev(row["id"])):
+            yield {**row, "section": row["topic7"]}
+
+
+def khaleej(topic):
+    return (row for row in sections(topic / "train.jsonl.gz", dev=False) if row["set"] == "sanad_khaleej")
+
+
+def tweets(path):
+    return ({**row, "id": f"tweet-{n}"} for n, row in enumerate(read(path)))
+
+
+def arsarcasm(path):
+    return (row for row in tweets(path) if "arsarcasm" in row["set"].lower())
+
+
+def misspelt(row):
+    return perturb(row, draw(random_state(row)), random_state(row))
 
 
 def lead(row):
@@ -116,7 +190,24 @@ def build_shard(tasnif, bundle, name, rows, options):
         index = {label: n for n, label in enumerate(classes)}
         labels[field] = np.array([index[row[field]] if row.get(field) else -1 for row in kept], np.int8)
     starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    return Shard(np.array(ids, np.int32), starts, np.array(owners, np.int32), np.array(titled), labels)
+    return Shard(
+        ids=np.array(ids, np.int32),
+        starts=starts,
+        owners=np.array(owners, np.int32),
+        titled=np.array(titled),
+        names=np.array([str(row["id"]) for row in kept]),
+        outlets=np.array([row.get("outlet", row.get("set", "")) for row in kept]),
+        labels=labels,
+    )
+
+
+def link_shards(shards, work):
+    """Gives another work folder the same shards."""
+    work.mkdir(parents=True, exist_ok=True)
+    for shard in shards.glob("*.npz"):
+        link = work / shard.name
+        if not link.exists():
+            link.symlink_to(shard.resolve())
 
 
 def run_prepare(tasnif, bundle, rows, options):

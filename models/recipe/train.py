@@ -3,7 +3,8 @@
 Stage 1: newspaper sections and tweets, to settle the encoder and the sentiment head (its section head is dropped).
 Stage 2: news/train, both heads, in crops of many shapes, because serving reads headlines and whole articles alike.
 
-    python train.py            starts, or goes on from the last checkpoint
+    python train.py                    starts, or goes on from the last checkpoint
+    python train.py --init WEIGHTS     stage 2 alone, from the weights of an earlier run
 """
 
 import argparse
@@ -17,63 +18,100 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
-from sklearn.metrics import f1_score
 from torch.nn import functional
 
-from common import DEFAULT_SHARED, DEFAULT_WORK, EOS, LABELS, Classifier, Shard, document_logits, pad, write_json
+from common import (
+    DEFAULT_SHARED,
+    DEFAULT_WORK,
+    EOS,
+    LABELS,
+    Classifier,
+    Shard,
+    head_logits,
+    pad,
+    pooled_windows,
+    write_json,
+)
+from measure import macro_f1
 
+SHARDS = ("train", "train_noisy", "dev", "sections", "tweets")
 SECOND_TOPIC_SHARE = 0.25  # of the target's mass, where the annotator named a second topic
 LABEL_SMOOTHING = 0.05
+DROPPED_TOKENS = 0.1  # of a text's, in half of the crops
 CLASS_WEIGHT_POWER = 0.25  # weight of a topic = (1 / share) ** power, scaled to mean 1 over the rows
 AVERAGE_EVERY, AVERAGE_DECAY = 4, 0.98  # steps between updates of the averaged weights, and its decay an update
 
 
 def main():
-    arguments = parse_arguments()
-    torch.set_num_threads(arguments.threads)
-    torch.manual_seed(arguments.seed)
-    trainer = Trainer(arguments)
-    trainer.resume()
-    trainer.run()
-    trainer.finish()
+    Trainer(arguments_parser(__doc__).parse_args()).run_to_the_end()
 
 
-def parse_arguments():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def arguments_parser(description):
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shared", type=Path, default=DEFAULT_SHARED, help="folder with backbone/")
     parser.add_argument("--work", type=Path, default=DEFAULT_WORK, help="folder that prepare.py filled")
+    parser.add_argument(
+        "--init", type=Path, help="model.safetensors of an earlier run, to train on in place of the backbone"
+    )
     parser.add_argument("--stage1-steps", type=int, default=200)
     parser.add_argument("--epochs", type=float, default=2.0, help="passes over news/train in stage 2")
     parser.add_argument("--batch", type=int, default=32, help="documents a step")
     parser.add_argument("--lr", type=float, default=8e-5)
     parser.add_argument("--head-lr", type=float, default=8e-4)
+    parser.add_argument("--hold", type=float, default=0.0, help="share of the steps at the peak rate, before its decay")
+    parser.add_argument("--noisy", type=float, default=0.25, help="share of the documents read in careless spelling")
+    parser.add_argument("--train-share", type=float, default=1.0, help="of news/train, for a learning curve")
     parser.add_argument("--seed", type=int, default=17)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--precision", choices=["auto", "f32", "bf16"], default="auto", help="of the matrix products")
     parser.add_argument("--checkpoint-every", type=int, default=50, help="steps")
     parser.add_argument("--dev-checks", type=int, default=4, help="looks at part of the dev split during stage 2")
     parser.add_argument("--dev-rows", type=int, default=500, help="rows of such a look")
-    return parser.parse_args()
+    return parser
+
+
+def load_start(model, tensors):
+    """The backbone's encoder, or encoder and heads of an earlier run; a head that is not there keeps its first draw."""
+    named = {name if name.startswith("heads.") else f"encoder.{name}": value.float() for name, value in tensors.items()}
+    result = model.load_state_dict(named, strict=False)
+    missing = [name for name in result.missing_keys if name.startswith("encoder.") and "position_ids" not in name]
+    if missing:
+        raise SystemExit(f"the weights to start from lack {missing[:3]}")
 
 
 class Trainer:
     """One run: model, optimiser, averaged weights and the position in the plan of batches."""
 
+    METHOD = "labels"
+
     def __init__(self, arguments):
         self.arguments, self.work = arguments, arguments.work
+        torch.set_num_threads(arguments.threads)
+        torch.manual_seed(arguments.seed)
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         self.bf16 = arguments.precision == "bf16" or (arguments.precision == "auto" and has_bf16(self.device))
-        self.model = Classifier(arguments.shared / "backbone/config.json", LABELS)
-        backbone = load_file(arguments.shared / "backbone/model.safetensors")
-        self.model.encoder.load_state_dict({name: value.float() for name, value in backbone.items()}, strict=False)
-        self.model.to(self.device)
+        self.model = self.build_model().to(self.device)
         self.parameters = list(self.model.parameters())
         self.optimizer = torch.optim.AdamW(self.parameter_groups(), weight_decay=0.01, fused=True)
         self.average = None  # starts with stage 2
-        self.shards = {name: Shard.load(self.work / f"{name}.npz") for name in ("train", "dev", "sections", "tweets")}
-        self.plans = {1: plan_stage1(self.shards, arguments), 2: plan_stage2(self.shards["train"], arguments)}
+        self.shards = {name: Shard.load(self.work / f"{name}.npz") for name in SHARDS}
+        self.plans = self.plan_stages()
         self.topic_weights = class_weights(self.shards["train"].labels["topic"], len(LABELS["topic"])).to(self.device)
         self.stage, self.step = 1, 0
+
+    def run_to_the_end(self):
+        self.resume()
+        self.run()
+        self.finish()
+
+    def build_model(self):
+        model = Classifier(self.arguments.shared / "backbone/config.json", LABELS)
+        load_start(model, load_file(self.arguments.init or self.arguments.shared / "backbone/model.safetensors"))
+        return model
+
+    def plan_stages(self):
+        stage1 = [] if self.arguments.init else plan_stage1(self.shards, self.arguments)
+        return {1: stage1, 2: plan_stage2(self.shards, self.arguments)}
 
     def parameter_groups(self):
         """Biases and layer norms do not decay; the heads, which start from nothing, learn faster."""
@@ -110,11 +148,10 @@ class Trainer:
         self.model.train()
         # Seeded by position, so that a run that goes on from a checkpoint draws the dropout of an unbroken one.
         torch.manual_seed(self.arguments.seed * 1_000_003 + self.stage * 100_003 + self.step)
-        self.set_learning_rate(schedule(self.step, len(self.plans[self.stage])))
+        self.set_learning_rate(schedule(self.step, len(self.plans[self.stage]), self.arguments.hold))
         ids, mask = pad([self.window(item) for item in batch], self.device)
         with torch.autocast(self.device, torch.bfloat16, enabled=self.bf16):
-            logits = self.model(ids, mask)
-        losses = self.losses(batch, logits)
+            losses = self.losses(batch, ids, mask)
         sum(losses.values()).backward()
         torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
         self.optimizer.step()
@@ -128,10 +165,10 @@ class Trainer:
         window = self.shards[source].window(document)
         return crop.apply(window, bool(self.shards[source].titled[document]))
 
-    def losses(self, batch, logits):
+    def losses(self, batch, ids, mask):
         """A loss for each task that has a label in the batch, over the rows that have it."""
         losses = {}
-        for task, rows in logits.items():
+        for task, rows in self.model(ids, mask).items():
             classes = self.labels(batch, task)
             known = classes >= 0
             if not known.any():
@@ -149,7 +186,9 @@ class Trainer:
         return losses
 
     def labels(self, batch, field):
-        return torch.tensor([int(self.shards[s].labels[field][document]) for s, document, _ in batch], device=self.device)
+        return torch.tensor(
+            [int(self.shards[s].labels[field][document]) for s, document, _ in batch], device=self.device
+        )
 
     def set_learning_rate(self, factor):
         for group in self.optimizer.param_groups:
@@ -174,8 +213,10 @@ class Trainer:
         )
 
     def settings(self):
-        names = ("stage1_steps", "epochs", "batch", "lr", "head_lr", "seed")
-        return {name: getattr(self.arguments, name) for name in names}
+        """What makes two runs the same. Not the length: a run may be cut short or drawn out while its rate is held."""
+        names = ("batch", "lr", "head_lr", "hold", "noisy", "train_share", "seed")
+        settings = {name: getattr(self.arguments, name) for name in names}
+        return settings | {"method": self.METHOD, "stage1_steps": len(self.plans[1])}
 
     def save(self):
         """Replaces the checkpoint in one rename, so that an interruption at any moment leaves a whole one."""
@@ -225,8 +266,14 @@ class Trainer:
             if not name.startswith("heads.section.")
         }
         save_file(tensors, self.work / "model.safetensors", metadata={"format": "pt"})
-        write_json(self.work / "training.json", {**self.settings(), "chosen": chosen, "dev": scores})
+        run = {**self.settings(), "epochs": self.arguments.epochs, "chosen": chosen, "dev": scores}
+        write_json(self.work / "training.json", {"runs": [*self.earlier_runs(), run]})
         log(f"done: {chosen} weights in {self.work / 'model.safetensors'}")
+
+    def earlier_runs(self):
+        """Of the weights that this run started from."""
+        path = self.arguments.init and self.arguments.init.parent / "training.json"
+        return json.loads(path.read_text())["runs"] if path and path.exists() else []
 
     @torch.no_grad()
     def load_weights(self, weights):
@@ -235,10 +282,11 @@ class Trainer:
 
 
 class Crop:
-    """Which part of a document one step reads: with or without its title, text tokens from `start`, `tokens` in all."""
+    """Which part of a document one step reads: with or without its title, text tokens from `start`, `tokens` in all;
+    `dropped` of the text's tokens left out at random, which costs nothing and keeps single words from deciding."""
 
-    def __init__(self, tokens, start=0, title=True):
-        self.tokens, self.start, self.title = tokens, start, title
+    def __init__(self, tokens, start=0, title=True, dropped=0.0, seed=0):
+        self.tokens, self.start, self.title, self.dropped, self.seed = tokens, start, title, dropped, seed
 
     def apply(self, window, titled):
         """`window` is `<s> title </s> text </s>`, or `<s> text </s>` where not `titled`."""
@@ -247,6 +295,8 @@ class Crop:
         body = window[text_at:-1]
         start = self.start if self.start + 32 < len(body) else 0
         body = body[start : start + max(self.tokens - len(prefix) - 1, 1)]
+        if self.dropped:
+            body = body[np.random.default_rng(self.seed).random(len(body)) >= self.dropped]
         return np.concatenate([prefix, body, window[-1:]])
 
     def length(self, window_length):
@@ -254,27 +304,35 @@ class Crop:
 
 
 def draw_crop(random_state, titled):
-    """Mostly what the annotator read (title and lead); else longer, without a title, or from the body under its title."""
-    kind = random_state.random()
-    if kind < 0.75:
-        return Crop(random_state.randint(72, 120))
-    if kind < 0.85:
-        return Crop(random_state.randint(120, 320))
+    """Mostly what the annotator read (title and lead); else longer, without a title, or from the body."""
+    kind, seed = random_state.random(), random_state.getrandbits(32)
+    dropped = DROPPED_TOKENS if random_state.random() < 0.5 else 0.0
+    if kind < 0.82:
+        return Crop(random_state.randint(64, 120), dropped=dropped, seed=seed)
+    if kind < 0.88:
+        return Crop(random_state.randint(120, 300), dropped=dropped, seed=seed)
     if kind < 0.95 or not titled:
-        return Crop(random_state.randint(70, 110), title=False)
-    return Crop(random_state.randint(80, 160), start=random_state.randint(40, 200))
+        return Crop(random_state.randint(64, 110), title=False, dropped=dropped, seed=seed)
+    return Crop(random_state.randint(80, 140), start=random_state.randint(40, 200), dropped=dropped, seed=seed)
 
 
-def plan_stage2(shard, arguments):
-    """Batches of (source, document, crop): a new order and new crops each epoch, the last epoch cut to size."""
-    batches, steps = [], round(arguments.epochs * len(shard) / arguments.batch)
+def plan_stage2(shards, arguments):
+    """Batches of (source, document, crop): a new order, new crops and other spellings each epoch, the last one cut."""
+    rows = round(len(shards["train"]) * arguments.train_share)
+    chosen = random.Random(f"{arguments.seed}:share").sample(range(len(shards["train"])), rows)
+    batches, steps = [], round(arguments.epochs * rows / arguments.batch)
+    lengths = {name: np.diff(shards[name].starts) for name in ("train", "train_noisy")}
     epoch = 0
     while len(batches) < steps:
         random_state = random.Random(f"{arguments.seed}:stage2:{epoch}")
-        items = [("train", n, draw_crop(random_state, bool(shard.titled[n]))) for n in range(len(shard))]
+        items = []
+        for n in chosen:
+            source = "train_noisy" if random_state.random() < arguments.noisy else "train"
+            items.append((source, n, draw_crop(random_state, bool(shards["train"].titled[n]))))
         random_state.shuffle(items)
-        lengths = np.diff(shard.starts)
-        batches += bucketed(items, lambda item: item[2].length(lengths[item[1]]), arguments.batch, random_state)
+        batches += bucketed(
+            items, lambda item: item[2].length(lengths[item[0]][item[1]]), arguments.batch, random_state
+        )
         epoch += 1
     return batches[:steps]
 
@@ -308,10 +366,11 @@ def class_weights(classes, count):
     return torch.tensor(weights / np.average(weights, weights=sizes), dtype=torch.float32)
 
 
-def schedule(step, steps):
-    """Linear warm-up over 6 % of the steps, then linear decay to zero."""
+def schedule(step, steps, hold):
+    """Linear warm-up over 6 % of the steps, the peak for the `hold` share of all steps, then linear decay to zero."""
     warm_up = max(round(0.06 * steps), 1)
-    return min((step + 1) / warm_up, (steps - step) / max(steps - warm_up, 1))
+    decay = max(steps - warm_up - round(hold * steps), 1)
+    return min((step + 1) / warm_up, (steps - step) / decay, 1.0)
 
 
 def dev_steps(steps, checks):
@@ -320,15 +379,15 @@ def dev_steps(steps, checks):
 
 
 def dev_score(model, shard, rows=None):
-    """Accuracy and macro-F1 of both tasks, and the mean of the figures that a choice goes by."""
-    if rows:
-        shard = Shard(shard.ids, shard.starts[: rows + 1], shard.owners[:rows], shard.titled[:rows], shard.labels)
-    logits = document_logits(model, shard)
+    """Accuracy and macro-F1 of both tasks, and the mean of the figures that a choice goes by. `dev` has one window a
+    document."""
+    rows = rows or len(shard)
+    logits = head_logits(model, pooled_windows(model, shard.windows()[:rows]))
     score = {}
     for task in ("topic", "sentiment"):
-        truth, predicted = shard.labels[task][: len(shard)], logits[task].argmax(1)
+        truth, predicted = shard.labels[task][:rows], logits[task].argmax(1)
         score[f"{task}_accuracy"] = float((truth == predicted).mean())
-        score[f"{task}_macro_f1"] = float(f1_score(truth, predicted, average="macro", zero_division=0))
+        score[f"{task}_macro_f1"] = macro_f1(truth, predicted, len(LABELS[task]))
     score["mean"] = (score["topic_accuracy"] + score["topic_macro_f1"] + 2 * score["sentiment_macro_f1"]) / 4
     return score
 

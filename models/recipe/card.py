@@ -1,0 +1,208 @@
+"""The model card: card.md with the figures of evaluation.json."""
+
+import json
+from string import Template
+
+from safetensors import safe_open
+
+from common import HERE, SENTIMENTS, SHIPPED_TASKS, TOPICS
+from noise import PERTURBATIONS
+
+SET_NAMES = {
+    "test_saudi_lead": "test_saudi, title + lead",
+    "test_saudi_full": "test_saudi, whole text",
+    "dev": "dev (7 % of news/train), title + lead",
+}
+TASKS = tuple(SHIPPED_TASKS)
+
+
+def text(evaluation, bundle):
+    sets, calibration = evaluation["sets"], evaluation["calibration"]
+    config = json.loads((bundle / "config.json").read_text())
+    failures = [case for case in evaluation["hard_cases"] if any(case[t]["due"] != case[t]["said"] for t in TASKS)]
+    agreement = evaluation["annotator_agreement"]
+    lines = {
+        "results": result_rows(evaluation),
+        "topics": topic_rows(sets["test_saudi_lead"]["topic"]["classes"]),
+        "sentiments": sentiment_rows(sets["test_saudi_lead"]["sentiment"]["classes"]),
+        "outlets": outlet_rows(sets),
+        "lengths": length_rows(evaluation["lengths"]),
+        "calibration": calibration_rows(sets),
+        "abstention": abstention_rows(sets),
+        "failures": map(failure_row, failures),
+    }
+    return Template((HERE / "card.md").read_text(encoding="utf-8")).substitute(
+        {key: "\n".join(rows) for key, rows in lines.items()},
+        name=bundle.resolve().name,
+        layers=config["num_hidden_layers"],
+        hidden=config["hidden_size"],
+        parameters=round(parameters(bundle / "model.safetensors") / 1e6),
+        agreement_topic=f"{agreement['topic']:.1%}",
+        agreement_sentiment=f"{agreement['sentiment']:.1%}",
+        either=f"{sets['test_saudi_lead']['topic']['accuracy_either_topic']:.1%}",
+        **{f"temperature_{task}": f"{calibration[task]['temperature']:.2f}" for task in TASKS},
+        **{f"abstain_{task}": f"{calibration[task]['abstain_below']:.2f}" for task in TASKS},
+        spelling=spelling_section(evaluation.get("spelling")),
+        windows=windows_section(evaluation.get("windows")),
+        transfer=transfer_section(evaluation.get("transfer"), evaluation.get("tweets")),
+        failed=len(failures),
+        hard_cases=len(evaluation["hard_cases"]),
+        training="\n".join(map(run_line, evaluation["training"]["runs"])),
+    )
+
+
+def parameters(weights):
+    with safe_open(weights, "pt") as tensors:
+        sizes = [tensors.get_slice(name).get_shape() for name in tensors.keys()]
+    total = 0
+    for shape in sizes:
+        count = 1
+        for length in shape:
+            count *= length
+        total += count
+    return total
+
+
+def pair(figures):
+    return f"{figures['accuracy']:.3f} / {figures['macro_f1']:.3f}"
+
+
+def result_rows(evaluation):
+    for name, title in SET_NAMES.items():
+        topic, sentiment = (evaluation["sets"][name][task] for task in TASKS)
+        yield f"| {title} | {topic['rows']} | {pair(topic)} | {pair(sentiment)} |"
+    if floors := evaluation.get("floors"):
+        for name in ("test_saudi_lead", "dev"):
+            topic, sentiment = (floors[task][name] for task in TASKS)
+            title = f"floor, TF-IDF + linear SVM: {SET_NAMES[name]}"
+            yield f"| {title} | {topic['rows']} | {pair(topic)} | {pair(sentiment)} |"
+
+
+def figures_of(classes, label):
+    figures = classes[label]
+    shown = [f"{figures[key]:.2f}" if figures["rows"] else "–" for key in ("precision", "recall", "f1")]
+    return f"{figures['rows']} | {' | '.join(shown)}"
+
+
+def topic_rows(classes):
+    for label, name_ar, name_en, code in TOPICS:
+        yield f"| `{label}` | {name_ar} | {name_en} | {code} | {figures_of(classes, label)} |"
+
+
+def sentiment_rows(classes):
+    for label, name_ar, *_ in SENTIMENTS:
+        yield f"| `{label}` | {name_ar} | {figures_of(classes, label)} |"
+
+
+def outlet_rows(sets):
+    for name, title in (("test_saudi_lead", "test_saudi"), ("dev", "dev")):
+        topic, sentiment = (sets[name][task]["outlets"] for task in TASKS)
+        for outlet in sorted(topic, key=lambda outlet: -topic[outlet]["rows"]):
+            rows = topic[outlet]["rows"]
+            yield f"| {outlet} | {title} | {rows} | {pair(topic[outlet])} | {pair(sentiment[outlet])} |"
+
+
+def length_rows(lengths):
+    for topic, sentiment in zip(lengths["topic"], lengths["sentiment"]):
+        if not topic["rows"]:
+            continue
+        shown = [
+            f"{figures['accuracy'][name]:.3f}"
+            for figures in (topic, sentiment)
+            for name in ("test_saudi_lead", "test_saudi_full")
+        ]
+        high = f"to {topic['tokens_below'] - 1}" if topic["tokens_below"] < 10_000 else "or more"
+        yield f"| {topic['tokens_from']} {high} | {topic['rows']} | {' | '.join(shown)} |"
+
+
+def calibration_rows(sets):
+    for name, title in SET_NAMES.items():
+        for task in TASKS:
+            figures, chance = sets[name][task], sets[name][task]["ece_by_chance"]
+            yield (
+                f"| {title} | {task} | {figures['ece']:.3f} | {chance['mean']:.3f}, {chance['p95']:.3f} "
+                f"| {figures['ece_uncalibrated']:.3f} |"
+            )
+
+
+def abstention_rows(sets):
+    for name, title in SET_NAMES.items():
+        for task in TASKS:
+            figures = sets[name][task]["abstention"]
+            rest = "–" if figures["dropped_accuracy"] is None else f"{figures['dropped_accuracy']:.3f}"
+            yield f"| {title} | {task} | {figures['kept_share']:.1%} | {figures['kept_accuracy']:.3f} | {rest} |"
+
+
+def spelling_section(spelling):
+    if spelling is None:
+        return ""
+    lines = [
+        "",
+        "## Spelling",
+        "",
+        "Share of test_saudi (title + lead) whose label changes when the same text is spelt another way.",
+        "",
+        "| change | topic | sentiment |",
+        "|---|---|---|",
+    ]
+    for name, figures in spelling.items():
+        shares = [f"{figures[task]['flipped']:.1%}" for task in TASKS]
+        lines.append(f"| {PERTURBATIONS[name][1]} | {' | '.join(shares)} |")
+    return "\n".join(lines) + "\n"
+
+
+def windows_section(windows):
+    if windows is None:
+        return ""
+    names = list(windows["table"][0]["sets"])
+    lines = [
+        "",
+        "## Whole articles",
+        "",
+        "Macro-F1 of newspaper sections (topics mapped to sections) by the cut into windows and the way to join them.",
+        "",
+        f"| window | stride | joined by | {' | '.join(names)} | mean |",
+        f"|---|---|---|{'---|' * (len(names) + 1)}",
+    ]
+    for row in windows["table"]:
+        shown = [f"{row['sets'][name]['macro_f1']:.3f}" for name in names]
+        lines.append(
+            f"| {row['window']} | {row['stride']} | {row['join']} | {' | '.join(shown)} | {row['mean_macro_f1']:.3f} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def transfer_section(transfer, tweets):
+    lines = []
+    if transfer:
+        head, mapping = transfer["further_head"], transfer["mapping"]
+        lines += [
+            "",
+            "## Other tasks",
+            "",
+            f"- Sections of test_khaleej, 7 classes, first 128 tokens: macro-F1 {head['macro_f1']:.3f} by another head",
+            f"  (logistic regression on the frozen encoder, {head['training_rows']} rows; not in this bundle),",
+            f"  {mapping['macro_f1']:.3f} by mapping the topics. Naive Bayes on all of topic/train: 0.948.",
+        ]
+    for name, figures in (tweets or {}).items():
+        lines += [
+            f"- Tweets, {name}, fine-tuned on its {figures['training_rows']} rows: macro-F1 {figures['macro_f1']:.3f},",
+            f"  F1 of positive and negative {figures['f1_pn']:.3f}. Published: {figures['published']}.",
+        ]
+    return "\n".join(lines) + "\n" if lines else ""
+
+
+def failure_row(case):
+    answers = []
+    for task in TASKS:
+        due, said, score = (case[task][key] for key in ("due", "said", "score"))
+        answers.append("right" if due == said else f"{due}, {said} ({score:.2f})")
+    return f"| {case['text']} | {case['why']} | {' | '.join(answers)} |"
+
+
+def run_line(run):
+    first = f"{run['stage1_steps']} steps on newspaper sections and tweets, then " if run["stage1_steps"] else ""
+    return (
+        f"- By {run['method']}: {first}{run['epochs']} passes over news/train, batch {run['batch']}, peak learning\n"
+        f"  rate {run['lr']} (heads {run['head_lr']}), seed {run['seed']}; the {run['chosen']} weights, chosen on dev."
+    )

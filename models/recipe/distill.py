@@ -1,0 +1,76 @@
+"""A small model from a large one: some of its layers, taught to give its answers. Needs no labels, so it also reads the
+newspaper sections. Leaves a work folder of its own, which evaluate.py and export.py take as any other.
+
+    python distill.py --work work-mini --shards work --init work/model.safetensors
+"""
+
+import json
+import shutil
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch.nn import functional
+
+from common import SHIPPED_TASKS, Classifier, write_json
+from prepare import link_shards
+from readings import load_shipped
+from train import Trainer, arguments_parser, plan_stage1, plan_stage2
+
+LAYERS = (1, 4, 8, 11)  # of the teacher's twelve: evenly spread, the last among them
+SOFTNESS = 2.0  # temperature of both sides' answers
+STATE_WEIGHT = 1.0  # of the distance between the mean states, beside the answers
+
+
+def main():
+    parser = arguments_parser(__doc__)
+    parser.add_argument("--shards", type=Path, required=True, help="folder that prepare.py filled")
+    arguments = parser.parse_args()
+    if arguments.init is None:
+        parser.error("--init names the teacher's weights")
+    link_shards(arguments.shards, arguments.work)
+    shutil.copytree(arguments.shards / "bundle", arguments.work / "bundle", dirs_exist_ok=True)
+    config = json.loads((arguments.shared / "backbone/config.json").read_text())
+    write_json(arguments.work / "bundle/config.json", config | {"num_hidden_layers": len(LAYERS)})
+    Distiller(arguments).run_to_the_end()
+
+
+class Distiller(Trainer):
+    METHOD = "distillation"
+
+    def build_model(self):
+        """The student: the teacher's embeddings, heads and LAYERS."""
+        teacher = load_file(self.arguments.init)
+        self.teacher = load_shipped(self.arguments.init, self.arguments.shared / "backbone/config.json").to(self.device)
+        self.teacher.requires_grad_(False)
+        student = Classifier(self.arguments.work / "bundle/config.json", SHIPPED_TASKS)
+        tensors = {}
+        for name, value in teacher.items():
+            parts = name.split(".")
+            if parts[:2] == ["encoder", "layer"]:
+                if int(parts[2]) not in LAYERS:
+                    continue
+                parts[2] = str(LAYERS.index(int(parts[2])))
+            prefix = "" if parts[0] == "heads" else "encoder."
+            tensors[prefix + ".".join(parts)] = value.float()
+        student.load_state_dict(tensors)
+        return student
+
+    def plan_stages(self):
+        """First the sections and tweets, then news/train: what the student will read comes last."""
+        return {1: plan_stage1(self.shards, self.arguments), 2: plan_stage2(self.shards, self.arguments)}
+
+    def losses(self, batch, ids, mask):
+        with torch.no_grad():
+            taught = self.teacher.pool(ids, mask)
+        learnt = self.model.pool(ids, mask)
+        losses = {"state": STATE_WEIGHT * (1 - functional.cosine_similarity(learnt, taught, dim=1)).mean()}
+        for task, head in self.model.heads.items():
+            target = (self.teacher.heads[task](taught) / SOFTNESS).log_softmax(1)
+            answer = (head(learnt) / SOFTNESS).log_softmax(1)
+            losses[task] = SOFTNESS**2 * functional.kl_div(answer, target, reduction="batchmean", log_target=True)
+        return losses
+
+
+if __name__ == "__main__":
+    main()
