@@ -156,8 +156,9 @@ fn document(index: usize, sentences: usize) -> proto::Document {
     proto::Document { text: text(index, sentences), ..proto::Document::default() }
 }
 
+/// Of microseconds, up to a minute.
 fn histogram() -> Histogram<u64> {
-    Histogram::new(3).unwrap()
+    Histogram::new_with_max(60_000_000, 3).unwrap()
 }
 
 fn micros(time: Duration) -> u64 {

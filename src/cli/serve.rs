@@ -212,6 +212,9 @@ async fn observe(
             bound.map_err(|source| server::ServeError::Bind { address: listen, source })?;
         let address = listener.local_addr().context("the address cannot be read")?;
         tracing::info!(%address, "monitoring: /metrics, /healthz and /readyz");
+        if !address.ip().is_loopback() {
+            tracing::warn!(%address, "other machines can read the metrics");
+        }
         observability.monitoring = Some((listener, settings.monitoring));
     }
     observability.tracing = Tracing::start(&settings.tracing)?;

@@ -42,6 +42,7 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 pub use self::batches::{BatchHistograms, Histogram};
 pub use self::config::EngineConfig;
@@ -129,6 +130,23 @@ impl Engine {
                 .await
                 .unwrap_or(Err(EngineError::DeadlineExceeded)),
         }
+    }
+
+    /// Refuses now what [`submit`](Self::submit) would refuse of a job of at least `tokens`, so
+    /// that an overloaded server need not first find out how many it has.
+    ///
+    /// # Errors
+    /// Those of a job that is not accepted.
+    pub fn look(
+        &self,
+        client: &ClientId,
+        lane: Lane,
+        tokens: usize,
+        admission: Admission,
+        deadline: Option<Instant>,
+    ) -> Result<(), EngineError> {
+        let line = (lane, client);
+        self.shared.update(|queue, now| queue.look(line, tokens, admission, deadline, now))?
     }
 
     /// Takes no more work and returns once every accepted job is answered, or after

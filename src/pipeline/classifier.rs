@@ -26,6 +26,10 @@ use crate::nn::{self, Encoder, NnError};
 /// Task names in a request, at most, repeated ones included.
 const MAX_TASK_NAMES: usize = 64;
 
+/// Bytes of a text to a token, at most, as a rule: Arabic news has 5 to 8. Only a guess at what a text
+/// will take, made before it is tokenised.
+const MAX_BYTES_A_TOKEN: usize = 16;
+
 /// When to try again while a model has as many documents in hand as it may.
 const BUSY_RETRY_AFTER: Duration = Duration::from_secs(1);
 
@@ -248,7 +252,10 @@ impl Classifier {
         timing: &mut Option<Timing>,
     ) -> Result<Answer, ClassifyError> {
         let started = Instant::now();
-        let line = (options.lane, submission.client.clone());
+        let Submission { client, admission, deadline } = submission;
+        let least = document.text.len() / MAX_BYTES_A_TOKEN;
+        self.engine.look(client, options.lane, least, *admission, *deadline)?;
+        let line = (options.lane, client.clone());
         let windows = self.read(document.clone(), options.long_text, &line).await?;
         let tokenize = started.elapsed();
         let usage = Usage {

@@ -32,8 +32,7 @@ pub struct ServerConfig {
     pub auth: AuthConfig,
     /// Bytes that one message from a client may have, after decompression.
     pub max_message_bytes: usize,
-    /// Bytes that all messages on their way in may hold together. A message that is all there
-    /// counts among the documents of its model.
+    /// Bytes that all messages on their way in may hold together, each until it is complete.
     pub max_received_bytes: usize,
     /// Bytes that the headers of one call may have.
     pub max_header_bytes: u32,

@@ -28,7 +28,7 @@ use tokio::time::Instant;
 
 use super::entry::Entry;
 use super::fair::Tag;
-use super::{JobId, Queue, Reply};
+use super::{DRAINING, JobId, Queue, Reply};
 use crate::engine::error::EngineError;
 use crate::engine::job::{Admission, ClientId, Job, Lane};
 use crate::engine::rate::retry_after;
@@ -57,13 +57,7 @@ impl Queue {
         }
         let id = JobId(self.next_id);
         let applicant = Applicant { id, client: job.client.clone(), lane: job.lane, tokens };
-        let enters = self.is_next(&applicant) && self.has_room(&applicant);
-        match (job.admission, enters) {
-            (Admission::Reject, true) => self.check_deadline(&applicant, job.deadline, now)?,
-            (Admission::Reject, false) => return Err(self.overloaded(&applicant)),
-            (Admission::Wait, true) => {}
-            (Admission::Wait, false) => self.check_line(&applicant)?,
-        }
+        let enters = self.check_place(&applicant, job.admission, job.deadline, now)?;
         self.next_id += 1;
         let lane = self.lanes.get_mut(job.lane);
         if enters {
@@ -78,6 +72,42 @@ impl Queue {
         // if it has entered, its client's turn in the other line may have passed to another.
         self.admit_waiting(now);
         Ok(id)
+    }
+
+    /// Refuses what would be refused of a job of `tokens`, if it came now.
+    pub(in crate::engine) fn look(
+        &mut self,
+        (lane, client): (Lane, &ClientId),
+        tokens: usize,
+        admission: Admission,
+        deadline: Option<Instant>,
+        now: Instant,
+    ) -> Result<(), EngineError> {
+        if self.drain.is_some() {
+            return Err(DRAINING);
+        }
+        self.expire(now);
+        let id = JobId(self.next_id);
+        let applicant = Applicant { id, client: client.clone(), lane, tokens };
+        self.check_place(&applicant, admission, deadline, now).map(drop)
+    }
+
+    /// Whether a job enters its lane at once; else it waits in the line before it.
+    fn check_place(
+        &self,
+        applicant: &Applicant,
+        admission: Admission,
+        deadline: Option<Instant>,
+        now: Instant,
+    ) -> Result<bool, EngineError> {
+        let enters = self.is_next(applicant) && self.has_room(applicant);
+        match (admission, enters) {
+            (Admission::Reject, true) => self.check_deadline(applicant, deadline, now)?,
+            (Admission::Reject, false) => return Err(self.overloaded(applicant)),
+            (Admission::Wait, true) => {}
+            (Admission::Wait, false) => self.check_line(applicant)?,
+        }
+        Ok(enters)
     }
 
     /// Moves jobs from the lines into their lanes while there is room.

@@ -364,3 +364,24 @@ fn under_overload_nearly_all_that_is_accepted_is_answered_in_time() {
     assert!(late <= answered / 100, "{late} late, {answered} in time");
     assert_eq!(answered + late + refused + open.len(), 6_000);
 }
+
+#[test]
+fn a_look_is_refused_as_the_job_would_be_and_changes_nothing() {
+    let mut f = limited();
+    let _queued = f.submit(interactive(1, &[30]));
+    let before = f.queue.stats();
+    for (seconds, tokens) in [(4, 10), (60, 10), (4, 1), (60, 90)] {
+        let job = within(&f, seconds, interactive(1, &[tokens]));
+        let (line, now) = ((job.lane, &job.client), f.now);
+        let look = f.queue.look(line, tokens, job.admission, job.deadline, now);
+        assert_eq!(f.queue.stats(), before);
+        let submitted = f.try_submit(job);
+        assert_eq!(look.err(), submitted.as_ref().err().cloned(), "{seconds} {tokens}");
+        drop(submitted);
+        if f.queue.stats() != before {
+            f = limited();
+            let _queued = f.submit(interactive(1, &[30]));
+            assert_eq!(f.queue.stats(), before);
+        }
+    }
+}
