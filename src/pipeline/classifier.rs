@@ -27,8 +27,9 @@ use crate::nn::{self, Encoder, NnError};
 const MAX_TASK_NAMES: usize = 64;
 
 /// Bytes of a text to a token, at most, as a rule: Arabic news has 5 to 8. Only a guess at what a text
-/// will take, made before it is tokenised.
+/// will take, made before it is tokenised; small, since what is left of a long one may be nothing.
 const MAX_BYTES_A_TOKEN: usize = 16;
+const MAX_GUESSED_TOKENS: usize = 64;
 
 /// When to try again while a model has as many documents in hand as it may.
 const BUSY_RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -204,8 +205,11 @@ impl Classifier {
         if submission.deadline.is_some_and(|deadline| deadline <= started) {
             return Err(EngineError::DeadlineExceeded.into());
         }
+        // What is too long takes no room and is not worth hashing, and an answer that is known does
+        // not excuse it.
+        reader::check(document, self.limits())?;
         let line = (options.lane, submission.client.clone());
-        let key = self.key(document, options)?;
+        let key = self.key(document, options);
         let known = key.and_then(|(cache, key)| cache.get(key));
         // What is known takes no room, unless it is to be explained.
         let _held = if known.is_some() && options.evidence == 0 {
@@ -253,7 +257,7 @@ impl Classifier {
     ) -> Result<Answer, ClassifyError> {
         let started = Instant::now();
         let Submission { client, admission, deadline } = submission;
-        let least = document.text.len() / MAX_BYTES_A_TOKEN;
+        let least = (document.text.len() / MAX_BYTES_A_TOKEN).min(MAX_GUESSED_TOKENS);
         self.engine.look(client, options.lane, least, *admission, *deadline)?;
         let line = (options.lane, client.clone());
         let windows = self.read(document.clone(), options.long_text, &line).await?;
@@ -332,16 +336,9 @@ impl Classifier {
     }
 
     /// The cache and what `document` is called in it.
-    fn key(
-        &self,
-        document: &Document,
-        options: &Options,
-    ) -> Result<Option<(&Cache, Key)>, ClassifyError> {
-        let Some(cache) = &self.cache else { return Ok(None) };
-        // An answer that is there does not excuse the document's own faults, such as a long id,
-        // and what is too long is not worth hashing.
-        reader::check(document, self.limits())?;
-        Ok(Some(cache.place(document, options.long_text)))
+    fn key(&self, document: &Document, options: &Options) -> Option<(&Cache, Key)> {
+        let cache = self.cache.as_ref()?;
+        Some(cache.place(document, options.long_text))
     }
 
     /// Room for `document`, until the permit is dropped.

@@ -37,7 +37,7 @@ impl InOrder {
         while self.running.len() < self.in_flight
             && let Some(document) = self.waiting.next()
         {
-            self.running.push_back(self.work.clone().start(Ok(document)));
+            self.running.push_back(self.work.clone().start(Ok(document), None));
         }
         let oldest = self.running.pop_front()?;
         Some(oldest.finish().await)

@@ -12,6 +12,7 @@ use std::task::{Context, Poll};
 
 use http::{HeaderMap, Request, Response};
 use http_body::{Frame, SizeHint};
+use parking_lot::Mutex;
 use tonic::body::Body;
 use tonic::{Code, Status};
 use tower::{Layer, Service};
@@ -19,7 +20,8 @@ use tower::{Layer, Service};
 use super::connection::{Connection, ConnectionCall};
 use super::deadline::Deadline;
 use super::lifecycle::{Lifecycle, Phase, shutting_down};
-use super::request::{Answered, Intake};
+use super::received::Received;
+use super::request::{Answered, Intake, Prepared};
 use super::status::{CallError, precise};
 use super::telemetry::{CallRecord, Observer};
 
@@ -47,6 +49,8 @@ pub(crate) struct CallBody {
     record: CallRecord,
     lifecycle: Arc<Lifecycle>,
     connection: Option<ConnectionCall>,
+    /// What the call has received counts until its end.
+    _received: Option<Arc<Mutex<Received>>>,
     stopping: Option<BoxFuture<()>>,
     ended: bool,
 }
@@ -89,17 +93,22 @@ where
         let record = observer.call(&mut request);
         let connection = request.extensions().get::<Arc<Connection>>().map(Connection::begin);
         let answered = Answered::default();
-        let answer = intake
-            .prepare(request, answered.clone())
-            .map(|(request, deadline)| (self.inner.call(request), deadline));
+        let answer = intake.prepare(request, answered.clone()).map(
+            |Prepared { request, deadline, received }| {
+                (self.inner.call(request), deadline, received)
+            },
+        );
         Box::pin(async move {
-            let outcome = match answer {
-                Ok((answer, deadline)) => limited(answer, deadline, &lifecycle).await,
-                Err(error) => Err(error),
+            let (outcome, received) = match answer {
+                Ok((answer, deadline, received)) => {
+                    (limited(answer, deadline, &lifecycle).await, Some(received))
+                }
+                Err(error) => (Err(error), None),
             };
             answered.set();
             let response = refine(outcome, intake.max_message_bytes);
-            Ok(CallBody::wrap(response, record, lifecycle, connection))
+            let held = (connection, received);
+            Ok(CallBody::wrap(response, record, lifecycle, held))
         })
     }
 }
@@ -167,7 +176,7 @@ impl CallBody {
         response: Response<Body>,
         mut record: CallRecord,
         lifecycle: Arc<Lifecycle>,
-        connection: Option<ConnectionCall>,
+        (connection, received): (Option<ConnectionCall>, Option<Arc<Mutex<Received>>>),
     ) -> Response<Self> {
         if let Some(connection) = &connection {
             connection.ready();
@@ -179,6 +188,7 @@ impl CallBody {
             record,
             lifecycle,
             connection,
+            _received: received,
             stopping: None,
             ended: false,
         })

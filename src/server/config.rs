@@ -32,7 +32,8 @@ pub struct ServerConfig {
     pub auth: AuthConfig,
     /// Bytes that one message from a client may have, after decompression.
     pub max_message_bytes: usize,
-    /// Bytes that all messages on their way in may hold together, each until it is complete.
+    /// Bytes that all messages may hold together, from their first byte until their call ends, or
+    /// a stream's document is answered. One client may hold half of them.
     pub max_received_bytes: usize,
     /// Bytes that the headers of one call may have.
     pub max_header_bytes: u32,
@@ -160,9 +161,9 @@ impl ServerConfig {
                 expected: "under 4 GiB",
             });
         }
-        if self.max_received_bytes < self.max_message_bytes {
+        if self.max_received_bytes / 2 < self.max_message_bytes {
             let (field, value) = ("max_received_bytes", self.max_received_bytes.to_string());
-            return Err(ConfigError { field, value, expected: "at least max_message_bytes" });
+            return Err(ConfigError { field, value, expected: "at least twice max_message_bytes" });
         }
         let times = [
             ("handshake_timeout", self.handshake_timeout),

@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::Request;
 use http_body::{Body as HttpBody, Frame, SizeHint};
+use parking_lot::Mutex;
 use tokio::time::{Instant, Sleep, sleep_until};
 use tonic::Status;
 use tonic::body::Body;
@@ -34,6 +35,14 @@ pub(crate) struct Intake {
     pub(crate) budget: Arc<Budget>,
 }
 
+/// A request as its service sees it, and what goes with its call.
+pub(crate) struct Prepared {
+    pub(crate) request: Request<Body>,
+    pub(crate) deadline: Deadline,
+    /// What the call has received; it counts until this is dropped.
+    pub(crate) received: Arc<Mutex<Received>>,
+}
+
 /// Says that a call's answer has begun, after which its messages may take their time.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Answered(Arc<AtomicBool>);
@@ -45,11 +54,11 @@ struct BoundedBody {
     until: Instant,
     alarm: Option<Pin<Box<Sleep>>>,
     answered: Answered,
-    received: Received,
+    received: Arc<Mutex<Received>>,
 }
 
 impl Intake {
-    /// The request as its service sees it, and the deadline of the call.
+    /// The request as its service sees it.
     ///
     /// # Errors
     /// The caller may not make it, or its headers are not valid.
@@ -57,20 +66,25 @@ impl Intake {
         &self,
         mut request: Request<Body>,
         answered: Answered,
-    ) -> Result<(Request<Body>, Deadline), CallError> {
+    ) -> Result<Prepared, CallError> {
         let name = self.access.check(request.uri().path(), request.headers())?;
         let deadline = Deadline::starting_now(request.headers())?;
         let connection = request.extensions().get::<Arc<Connection>>();
         let name = name.or_else(|| connection.map(|connection| Arc::clone(connection.client())));
-        request.extensions_mut().insert(Caller(name.unwrap_or_default()));
+        let name = name.unwrap_or_default();
+        let received = Received::new(Arc::clone(&self.budget), Arc::clone(&name));
+        let received = Arc::new(Mutex::new(received));
+        request.extensions_mut().insert(Caller(name));
         request.extensions_mut().insert(deadline);
+        request.extensions_mut().insert(Arc::clone(&self.budget));
         let (limit, now) = (self.message_timeout, Instant::now());
-        let received = Received::new(Arc::clone(&self.budget));
+        let counted = Arc::clone(&received);
         let request = request.map(|inner| {
-            let until = now + limit;
+            let (until, received) = (now + limit, counted);
             Body::new(BoundedBody { inner, limit, until, alarm: None, answered, received })
         });
-        Ok((zstd::decompress(request, self.max_message_bytes), deadline))
+        let request = zstd::decompress(request, self.max_message_bytes);
+        Ok(Prepared { request, deadline, received })
     }
 }
 
@@ -85,6 +99,13 @@ impl Answered {
     }
 }
 
+impl BoundedBody {
+    /// Counts what has come in. A call whose answer has begun before its message is a stream.
+    fn add(&self, data: &[u8]) -> Result<(), CallError> {
+        self.received.lock().add(data, self.answered.get())
+    }
+}
+
 impl HttpBody for BoundedBody {
     type Data = Bytes;
     type Error = Status;
@@ -96,7 +117,7 @@ impl HttpBody for BoundedBody {
         if let Poll::Ready(frame) = Pin::new(&mut self.inner).poll_frame(cx) {
             if let Some(Ok(frame)) = &frame
                 && let Some(data) = frame.data_ref()
-                && let Err(error) = self.received.add(data)
+                && let Err(error) = self.add(data)
             {
                 return Poll::Ready(Some(Err(error.into())));
             }

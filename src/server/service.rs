@@ -101,6 +101,7 @@ impl Classifier for Service {
             max_message_bytes: self.max_message_bytes,
             idle_timeout: self.stream_idle_timeout,
             connection: request.extensions().get().cloned(),
+            budget: request.extensions().get().cloned(),
             call: CallContext::of(&request),
             open,
         };

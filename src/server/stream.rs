@@ -26,6 +26,7 @@ use super::convert;
 use super::deadline::Deadline;
 use super::lifecycle::{OpenCall, shutting_down};
 use super::proto::{ClassifyStreamRequest, ClassifyStreamResponse};
+use super::received::{Budget, Hold};
 use super::status::{CallError, precise};
 use super::work::{CallContext, LastingWork, RunningItem};
 use crate::engine::Lane;
@@ -45,6 +46,8 @@ pub(crate) struct StreamContext {
     pub(crate) max_message_bytes: usize,
     /// How long the caller may take to send the next message.
     pub(crate) idle_timeout: Duration,
+    /// What its documents hold a part of.
+    pub(crate) budget: Option<Arc<Budget>>,
     /// What the call brings along.
     pub(crate) call: CallContext,
     /// The call, open until the responses are dropped.
@@ -128,7 +131,17 @@ where
             Some(work) => work,
             None => work.insert(first(context, request.options)?),
         };
-        place.send(Ok(work.start(convert::document(request.document))?));
+        let document = convert::document(request.document);
+        // A document for which there is no room holds the stream up, as one without a place does.
+        let held = match (&document, &context.budget) {
+            (Ok(document), Some(budget)) => {
+                let bytes = document.id.len() + document.title.len() + document.text.len();
+                let client = context.call.client.as_str().into();
+                Some(Hold::wait(Arc::clone(budget), client, bytes).await)
+            }
+            _ => None,
+        };
+        place.send(Ok(work.start(document, held)?));
     }
 }
 

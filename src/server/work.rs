@@ -10,6 +10,7 @@ use tonic::Request;
 use super::call::contained;
 use super::convert::CallOptions;
 use super::deadline::Deadline;
+use super::received::Hold;
 use super::request::Caller;
 use super::status::CallError;
 use super::telemetry::CallObserver;
@@ -129,9 +130,13 @@ impl Work {
         Ok(answer)
     }
 
-    /// Starts on a document, in a task of its own: what waits for a slow reader must not hold a
+    /// Starts on a document, which holds `held` meanwhile, in a task of its own: what waits for a slow reader must not hold a
     /// place in the engine's queue, and what panics must not take its neighbours along.
-    pub(crate) fn start(self, document: Result<Document, CallError>) -> RunningItem {
+    pub(crate) fn start(
+        self,
+        document: Result<Document, CallError>,
+        held: Option<Hold>,
+    ) -> RunningItem {
         let id = document.as_ref().map(|document| document.id.clone()).unwrap_or_default();
         let run = async move {
             let classify = async {
@@ -140,6 +145,7 @@ impl Work {
                 Deadline::from(self.submission.deadline).limit(classify).await??
             };
             let outcome = classify.await;
+            drop(held);
             if let (Err(error), Some(observer)) = (&outcome, &self.observer) {
                 observer.document_failed(error);
             }
@@ -173,6 +179,7 @@ impl LastingWork {
     pub(crate) fn start(
         &self,
         document: Result<Document, CallError>,
+        held: Option<Hold>,
     ) -> Result<RunningItem, CallError> {
         let work = Work {
             classifier: find_model(&self.models, &self.model, "options.model")?,
@@ -180,7 +187,7 @@ impl LastingWork {
             submission: self.submission.clone(),
             observer: self.observer.clone(),
         };
-        Ok(work.start(document))
+        Ok(work.start(document, held))
     }
 }
 
