@@ -14,6 +14,12 @@ use crate::text::{Normalized, windows};
 /// far below.
 const MAX_GROWTH: usize = 2;
 
+/// Bytes of a piece of a long text whose tokens are counted by themselves.
+const PIECE_BYTES: usize = 32 * 1024;
+/// Tokens by which a text may have more once it is cut in two, at most: those of the word at the
+/// cut, which as a whole may be one unknown token.
+const MAX_TOKENS_OF_A_CUT: usize = 256;
+
 /// A document in tokens, before it is cut into windows.
 #[derive(Debug)]
 pub(crate) struct Reading {
@@ -56,6 +62,9 @@ impl Reading {
         let composed = normalized.text().nfkc().count();
         let limit = limits.max_text_chars.saturating_mul(MAX_GROWTH);
         check_length("document.text", "characters once written out", composed, limit)?;
+        if composed.max(normalized.text().len()) > limits.max_text_tokens {
+            check_tokens(normalized.text(), tokenizer, limits.max_text_tokens)?;
+        }
         let text = encode(normalized.text())?;
         if text.ids.is_empty() {
             return Err(ClassifyError::Empty);
@@ -124,6 +133,36 @@ pub(super) fn check(document: &Document, limits: &DocumentLimits) -> Result<(), 
     let unit = "characters";
     check_length("document.title", unit, chars(&document.title), limits.max_title_chars)?;
     check_length("document.text", unit, chars(&document.text), limits.max_text_chars)
+}
+
+/// Refuses a text that has far more than `limit` tokens, before all of them are in memory at a
+/// time. Its pieces have the tokens of the whole, but for those at the cuts; so whatever passes is
+/// to be counted again.
+fn check_tokens(text: &str, tokenizer: &Tokenizer, limit: usize) -> Result<(), ClassifyError> {
+    let (mut rest, mut actual, mut allowed) = (text, 0, limit);
+    while !rest.is_empty() {
+        let (piece, after) = rest.split_at_checked(piece_end(rest)).unwrap_or((rest, ""));
+        rest = after;
+        actual += tokenizer.encode(piece).map_err(ClassifyError::Tokenizer)?.ids.len();
+        if actual > allowed {
+            let (field, unit) = ("document.text", "tokens or more");
+            return Err(ClassifyError::FieldTooLong { field, unit, limit, actual });
+        }
+        allowed += MAX_TOKENS_OF_A_CUT;
+    }
+    Ok(())
+}
+
+/// Where the first piece of `text` ends: before a space if there is one, and always between two
+/// characters.
+fn piece_end(text: &str) -> usize {
+    if text.len() <= PIECE_BYTES {
+        return text.len();
+    }
+    let most = (1..=PIECE_BYTES).rev().find(|&end| text.is_char_boundary(end));
+    let most = most.unwrap_or(text.len());
+    let piece = text.get(..most).unwrap_or_default();
+    piece.rfind(char::is_whitespace).filter(|&space| space > 0).unwrap_or(most)
 }
 
 fn check_length(
