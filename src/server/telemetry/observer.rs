@@ -11,7 +11,8 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
 use super::Observability;
-use super::metrics::{Metrics, OTHER, Scope};
+use super::metrics::{Metrics, Scope};
+use super::series::OTHER;
 use super::tracing::{self as spans, CallSpan, Tracing};
 use crate::engine::Lane;
 use crate::pipeline::{Classification, Document};

@@ -23,7 +23,7 @@ use opentelemetry_sdk::trace::{
 };
 use tonic::Code;
 
-use super::metrics::{OTHER, lane_name};
+use super::series::{OTHER, lane_name};
 use crate::engine::Lane;
 use crate::pipeline::Classification;
 use crate::pipeline::{SettingError, check_times};
