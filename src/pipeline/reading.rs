@@ -62,7 +62,8 @@ impl Reading {
         let composed = normalized.text().nfkc().count();
         let limit = limits.max_text_chars.saturating_mul(MAX_GROWTH);
         check_length("document.text", "characters once written out", composed, limit)?;
-        if composed.max(normalized.text().len()) > limits.max_text_tokens {
+        let bytes = normalized.text().len();
+        if bytes > PIECE_BYTES && bytes.max(composed) > limits.max_text_tokens {
             check_tokens(normalized.text(), tokenizer, limits.max_text_tokens)?;
         }
         let text = encode(normalized.text())?;

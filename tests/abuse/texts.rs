@@ -209,7 +209,7 @@ async fn a_text_of_too_many_tokens_is_refused_before_all_are_in_memory() {
     let bundle = bundle();
     let mut server = Server::start(bundle.path(), &["--set", "documents.max_text_tokens=1000"]);
     let mut client = server.client().await;
-    let document = Document { text: "!".repeat(400_000), ..Document::default() };
+    let document = Document { text: "!؟.،".repeat(100_000), ..Document::default() };
     let request = ClassifyRequest { document: Some(document), options: None };
     let refused = timeout(PATIENCE, client.classify(request)).await.expect("an answer");
     let figures = refused.unwrap_err().get_details_error_info().unwrap().metadata;
