@@ -6,6 +6,7 @@
 //! share of the time in which the encoder ran, which other processes disturb less.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::indexing_slicing)]
+#![allow(unreachable_pub)]
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,10 +16,15 @@ use std::time::{Duration, Instant};
 use tasnif::archive::{Archive, ArchiveSettings, Progress};
 use tasnif::bundle::Bundle;
 use tasnif::engine::{Admission, Engine, EngineConfig, Job, Lane};
-use tasnif::nn::{self, EncodeError, Encoder, PackedTokens, Rows};
+use tasnif::nn::{self, Encoder};
 use tasnif::pipeline::{Classifier, Document, DocumentLimits, LongText, token_windows};
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
+
+use crate::wrapped::wrapped;
+
+#[path = "../tests/support/wrapped.rs"]
+mod wrapped;
 
 const ARTICLES: usize = 64;
 const ROUNDS: usize = 5;
@@ -41,25 +47,32 @@ fn main() {
     let tokens: usize = windows.iter().flatten().map(Vec::len).sum();
     println!("{ARTICLES} articles, {tokens} tokens, {} threads", nn::default_threads());
 
-    let encoder =
-        Arc::new(Timed { encoder: nn::load(&bundle).unwrap(), busy_us: AtomicU64::new(0) });
+    let busy_us = Arc::new(AtomicU64::new(0));
+    let busy = Arc::clone(&busy_us);
+    let timed = wrapped(nn::load(&bundle).unwrap(), move |encoder, batch, between_layers| {
+        let began = Instant::now();
+        let rows = encoder.encode(batch, between_layers);
+        busy.fetch_add(began.elapsed().as_micros() as u64, Ordering::Relaxed);
+        rows
+    });
+    let encoder: Arc<dyn Encoder> = Arc::new(timed);
     let config = EngineConfig::default();
     let engine = {
         let _clock = runtime.enter();
-        Arc::new(Engine::start(Arc::clone(&encoder) as Arc<dyn Encoder>, config).unwrap())
+        Arc::new(Engine::start(Arc::clone(&encoder), config).unwrap())
     };
     let limits = DocumentLimits::default();
-    let shared = Arc::clone(&encoder) as Arc<dyn Encoder>;
+    let shared = Arc::clone(&encoder);
     let classifier = Classifier::new(bundle, None, shared, config, limits).unwrap();
 
     runtime.block_on(bare(&engine, &windows[..4]));
     let (mut ratios, mut shares) = (Vec::new(), Vec::new());
     for round in 0..ROUNDS {
-        encoder.busy_us.store(0, Ordering::Relaxed);
+        busy_us.store(0, Ordering::Relaxed);
         let alone = runtime.block_on(bare(&engine, &windows));
-        let alone_busy = encoder.busy_us.swap(0, Ordering::Relaxed);
+        let alone_busy = busy_us.swap(0, Ordering::Relaxed);
         let whole = archive(&classifier, &model, &runtime, &articles);
-        let whole_busy = encoder.busy_us.swap(0, Ordering::Relaxed);
+        let whole_busy = busy_us.swap(0, Ordering::Relaxed);
         let speed = |time: Duration| tokens as f64 / time.as_secs_f64();
         let share = |busy: u64, time: Duration| busy as f64 / time.as_micros() as f64;
         println!(
@@ -80,33 +93,6 @@ fn main() {
         ratios[ROUNDS / 2],
         shares[ROUNDS / 2] * 100.0
     );
-}
-
-/// Counts the time that an encoder takes.
-struct Timed<E> {
-    encoder: E,
-    busy_us: AtomicU64,
-}
-
-impl<E: Encoder> Encoder for Timed<E> {
-    fn width(&self) -> usize {
-        self.encoder.width()
-    }
-
-    fn max_sequence_tokens(&self) -> usize {
-        self.encoder.max_sequence_tokens()
-    }
-
-    fn encode(
-        &self,
-        batch: &PackedTokens,
-        between_layers: &mut dyn FnMut(),
-    ) -> Result<Rows, EncodeError> {
-        let began = Instant::now();
-        let rows = self.encoder.encode(batch, between_layers);
-        self.busy_us.fetch_add(began.elapsed().as_micros() as u64, Ordering::Relaxed);
-        rows
-    }
 }
 
 async fn bare(engine: &Arc<Engine>, documents: &[Vec<Vec<u32>>]) -> Duration {

@@ -40,11 +40,27 @@ fn check_finds_what_serving_would() {
     let missing = dir.path().join("missing").to_str().unwrap().to_owned();
     let short = write(dir.path(), "tokens", "news short\n");
     let unknown = write(dir.path(), "bad.toml", "[server]\nmax_conections = 7\n");
-    let cases: [(&[&str], i32, &str); 10] = [
+    let cases: [(&[&str], i32, &str); 18] = [
         (&["--config", &unknown], 2, "is server.max_connections meant?"),
         (&["--config", &missing], 2, "missing"),
         (&["--set", "engine.linger=soon"], 2, "engine.linger"),
-        (&["--set", "server.max_connections=0"], 2, "max_connections is 0"),
+        (&["--set", "server.max_connections=0"], 2, "server.max_connections is 0"),
+        (
+            &["--set", "server.connection_window_bytes=9"],
+            2,
+            "server.connection_window_bytes is 9; it must be from 65535",
+        ),
+        (&["--set", "documents.max_open_bytes=0"], 2, "documents.max_open_bytes is 0; it must be"),
+        (&["--set", "documents.max_text_chars=0"], 2, "documents.max_text_chars is 0; it must be"),
+        (&["--set", "documents.max_windows=0"], 2, "documents.max_windows is 0; it must be"),
+        (&["--set", "reload.watch_interval=0s"], 2, "reload.watch_interval is 0ns; it must be"),
+        (
+            &["--set", "reload.retire_timeout=2years"],
+            2,
+            "reload.retire_timeout is 63115200s; it must be from 1 ms to 1 year",
+        ),
+        (&["--set", "monitoring.header_timeout=2years"], 2, "monitoring.header_timeout is 6311"),
+        (&["--set", "tracing.flush_timeout=2years"], 2, "tracing.flush_timeout is 6311"),
         (&["--listen", "0.0.0.0:1"], 2, "0.0.0.0:1"),
         (&["--tls-cert", &missing], 2, "tls.key"),
         (&["--tokens-file", &short], 2, "fewer than 16"),

@@ -8,6 +8,7 @@ use std::path::Path;
 
 use serde_json::json;
 use support::{Tiny, load, written};
+use tasnif::pipeline::{ClassifyError, Document, DocumentLimits, LongText, token_windows};
 
 #[test]
 fn text_cannot_write_the_tokens_that_steer_the_model() {
@@ -83,4 +84,49 @@ fn tokens_of_a_checkpoint_that_are_not_control_tokens_stay_whole() {
     let tokenizer = load(written(&tiny).path()).tokenizer;
     let ids = tokenizer.encode("في [رابط] من").expect("tokens").ids;
     assert_eq!((ids.len(), ids[1]), (3, id as u32));
+}
+
+/// Long texts are counted in pieces before they are tokenised, and words may be cut there.
+#[test]
+fn the_limit_of_tokens_is_exact_for_texts_of_any_length() {
+    let goldens = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens");
+    let mut early = 0;
+    for name in ["tiny-bert", "tiny-roberta", "tiny-xlm-roberta"] {
+        let bundle = load(&goldens.join(name));
+        for text in [
+            "!".repeat(100_000),
+            "قال الوزير إن الحكومة وافقت ".repeat(4_000),
+            "ب".repeat(100_000),
+            "abcab".repeat(20_000),
+            format!("{} ", "ب".repeat(99)).repeat(1_000),
+            "新聞".repeat(30_000),
+            "😀".repeat(30_000),
+            format!("a{}", " ".repeat(70_000)),
+            "a\u{301}\u{327}".repeat(20_000),
+            "ﷲ ﻻ 12,5٪ … ".repeat(6_000),
+        ] {
+            let what = format!("{name}: {text:.20}");
+            let normalized = bundle.text.profile.normalize(&text);
+            let tokens = bundle.tokenizer.encode(normalized.text()).expect("tokens").ids.len();
+            let document = Document { text, ..Document::default() };
+            let within = |max_text_tokens: usize| {
+                let limits = DocumentLimits { max_text_tokens, ..DocumentLimits::default() };
+                let (config, tokenizer) = (&bundle.text, &bundle.tokenizer);
+                token_windows(&document, config, tokenizer, LongText::Head, &limits)
+            };
+            let all = within(usize::MAX).expect(&what);
+            assert_eq!(within(tokens).expect(&what), all);
+            for limit in [tokens - 1, tokens / 10] {
+                match within(limit) {
+                    Err(ClassifyError::FieldTooLong { unit, limit: named, actual, .. }) => {
+                        assert!(named == limit && actual > limit && actual <= tokens, "{what}");
+                        assert!(actual == tokens || unit == "tokens or more", "{what}: {unit}");
+                        early += usize::from(actual < tokens);
+                    }
+                    other => panic!("{what}: {other:?}"),
+                }
+            }
+        }
+    }
+    assert!(early > 10, "{early} were refused before they were tokenised");
 }

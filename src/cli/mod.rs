@@ -68,12 +68,12 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         let filter = cli.log.clone().unwrap_or(log.filter);
         start_logging(&LogConfig { filter, format: cli.log_format.unwrap_or(log.format), ..log })
     };
-    if let Command::Serve(args) = &cli.command {
-        return serve::run(args, start_log);
+    if !matches!(cli.command, Command::Serve(_)) {
+        start_log(LogConfig::default())?;
     }
-    start_log(LogConfig::default())?;
     match &cli.command {
-        Command::Serve(_) => Ok(ExitCode::SUCCESS),
+        // It starts its log as its settings say.
+        Command::Serve(args) => serve::run(args, start_log),
         Command::Classify(args) => classify::run(args),
         Command::Score(args) => score::run(args),
         Command::Models(args) => models::run(args),

@@ -188,8 +188,9 @@ fn validate(settings: &Settings) -> Result<(), Failure> {
     if settings.threads == Some(0) {
         return Err(usage(&"threads is 0; it must be at least 1"));
     }
-    settings.server.validate().map_err(|error| usage(&error))?;
+    settings.server.validate().map_err(|error| usage(&format!("server.{error}")))?;
     settings.engine.validate().map_err(|error| usage(&error))?;
+    settings.documents.validate().map_err(|error| usage(&error))?;
     settings.reload.validate().map_err(|error| usage(&error))?;
     settings.monitoring.validate().map_err(|error| usage(&error))?;
     settings.tracing.validate().map_err(|error| usage(&error))

@@ -10,21 +10,21 @@ use tokio::time::Instant;
 use super::cache::{Answer, Cache, Key, ModelCache};
 use super::decision::{self, TaskLogits};
 use super::evidence;
-use super::reader::{self, Reading, Windows};
+use super::options;
+use super::reader::Reader;
+use super::reading::{self, Windows};
+use super::settings::DocumentLimits;
 use super::shares::{Held, Line, Shares};
 use super::types::{
-    Classification, ClassifyError, Document, DocumentLimits, LongText, Options, Submission,
-    TaskResult, TextToken, Timing, Tokenization, Usage,
+    Classification, ClassifyError, Document, LongText, Options, Submission, TaskResult, Timing,
+    Tokenization, Usage,
 };
-use crate::bundle::{Bundle, BundleError, Stamp, Task, TextConfig, Tokenizer};
+use crate::bundle::{Bundle, BundleError, Stamp, Task};
 use crate::engine::{
     Admission, BatchHistograms, ClientId, DrainReport, Engine, EngineConfig, EngineError,
     EngineStats, Job, JobTiming, Lane, Output, StartError,
 };
 use crate::nn::{self, Encoder, NnError};
-
-/// Task names in a request, at most, repeated ones included.
-const MAX_TASK_NAMES: usize = 64;
 
 /// Bytes of a text to a token, at most, as a rule: Arabic news has 5 to 8. Only a guess at what a text
 /// will take, made before it is tokenised; small, since what is left of a long one may be nothing.
@@ -90,15 +90,6 @@ pub struct Classifier {
     alive: watch::Sender<()>,
 }
 
-/// What is needed to cut documents into windows.
-struct Reader {
-    config: TextConfig,
-    tokenizer: Tokenizer,
-    limits: DocumentLimits,
-    /// Normalising and tokenising takes a core, so no more of it runs at a time.
-    cores: Shares,
-}
-
 impl Classifier {
     /// Loads the model directory at `path` under `name`, or its own name, and starts
     /// its engine.
@@ -153,12 +144,7 @@ impl Classifier {
             tasks: bundle.tasks,
             warnings: bundle.warnings,
         };
-        let reader = Reader {
-            config: bundle.text,
-            tokenizer: bundle.tokenizer,
-            limits,
-            cores: Shares::new(u32::try_from(nn::default_threads()).unwrap_or(u32::MAX)),
-        };
+        let reader = Reader::new(bundle.text, bundle.tokenizer, limits, nn::default_threads());
         let room = Shares::new(kilobytes(limits.max_open_bytes));
         let engine = Engine::start(encoder, engine)?;
         let (reader, stamp, alive) = (Arc::new(reader), bundle.stamp, watch::Sender::new(()));
@@ -207,7 +193,7 @@ impl Classifier {
         }
         // What is too long takes no room and is not worth hashing, and an answer that is known does
         // not excuse it.
-        reader::check(document, self.limits())?;
+        reading::check(document, self.limits())?;
         let line = (options.lane, submission.client.clone());
         let key = self.key(document, options);
         let known = key.and_then(|(cache, key)| cache.get(key));
@@ -289,18 +275,8 @@ impl Classifier {
         client: ClientId,
     ) -> Result<Tokenization, ClassifyError> {
         let document = document.clone();
-        self.on_a_core(&(Lane::Interactive, client), move |reader| {
-            let reading = reader.read(&document)?;
-            let tokens = reading.text_tokens().map(|(id, range)| TextToken {
-                id,
-                text: reader.tokenizer.token(id).unwrap_or_default(),
-                start: range.start,
-                end: range.end,
-            });
-            let windows = reader.windows(&reading, LongText::Windows)?.sequences.len();
-            Ok(Tokenization { tokens: tokens.collect(), windows })
-        })
-        .await
+        let line = (Lane::Interactive, client);
+        self.reader.on_a_core(&line, move |reader| reader.tokenization(&document)).await
     }
 
     /// Runs one window of full length, so that the first caller finds memory and
@@ -309,7 +285,7 @@ impl Classifier {
     /// # Errors
     /// The engine's.
     pub async fn warm_up(&self) -> Result<(), ClassifyError> {
-        let tokenizer = &self.reader.tokenizer;
+        let tokenizer = self.reader.tokenizer();
         let mut sequence = tokenizer.prefix().to_vec();
         let special = sequence.len() + tokenizer.suffix().len();
         let filler = tokenizer.suffix().first().copied().unwrap_or_default();
@@ -349,7 +325,7 @@ impl Classifier {
         submission: &Submission,
     ) -> Result<Held, ClassifyError> {
         let limit = self.limits().max_open_bytes;
-        let bytes = document.id.len() + document.title.len() + document.text.len();
+        let bytes = document.bytes();
         if bytes > limit {
             let (field, unit) = ("document", "bytes");
             return Err(ClassifyError::FieldTooLong { field, unit, limit, actual: bytes });
@@ -366,48 +342,7 @@ impl Classifier {
 
     /// Checks `options` and returns the indices of the tasks to report.
     pub(super) fn select(&self, options: &Options) -> Result<Vec<usize>, ClassifyError> {
-        if !(0.0..=1.0).contains(&options.min_score) {
-            return Err(ClassifyError::InvalidOption {
-                field: "options.min_score",
-                value: options.min_score.to_string(),
-                expected: "a number from 0 to 1".to_owned(),
-            });
-        }
-        let limit = self.limits().max_evidence_sentences;
-        if options.evidence > limit {
-            return Err(ClassifyError::InvalidOption {
-                field: "options.evidence",
-                value: options.evidence.to_string(),
-                expected: format!("from 0 to {limit}"),
-            });
-        }
-        let tasks = &self.info.tasks;
-        if options.tasks.len() > MAX_TASK_NAMES {
-            return Err(ClassifyError::FieldTooLong {
-                field: "options.tasks",
-                unit: "names",
-                limit: MAX_TASK_NAMES,
-                actual: options.tasks.len(),
-            });
-        }
-        if options.tasks.is_empty() {
-            return Ok((0..tasks.len()).collect());
-        }
-        let mut selected = Vec::with_capacity(tasks.len());
-        for name in &options.tasks {
-            let Some(index) = tasks.iter().position(|task| task.name == *name) else {
-                return Err(ClassifyError::UnknownTask {
-                    task: name.clone(),
-                    model: self.info.name.clone(),
-                    known: tasks.iter().map(|task| task.name.clone()).collect(),
-                });
-            };
-            // Asking twice is answered once, so that a request cannot grow its answer.
-            if !selected.contains(&index) {
-                selected.push(index);
-            }
-        }
-        Ok(selected)
+        options::select(options, &self.info.name, &self.info.tasks, self.limits())
     }
 
     /// The windows of `document`.
@@ -417,11 +352,7 @@ impl Classifier {
         long_text: LongText,
         line: &Line,
     ) -> Result<Windows, ClassifyError> {
-        self.on_a_core(line, move |reader| {
-            let reading = reader.read(&document)?;
-            reader.windows(&reading, long_text)
-        })
-        .await
+        self.reader.on_a_core(line, move |reader| reader.windows(&document, long_text)).await
     }
 
     /// The same, on the calling thread.
@@ -430,8 +361,7 @@ impl Classifier {
         document: &Document,
         long_text: LongText,
     ) -> Result<Windows, ClassifyError> {
-        let reading = self.reader.read(document)?;
-        self.reader.windows(&reading, long_text)
+        self.reader.windows(document, long_text)
     }
 
     /// The logits of every task for each document, given as its windows, in one job.
@@ -474,24 +404,7 @@ impl Classifier {
 
     /// The bounds on one document.
     pub(super) fn limits(&self) -> &DocumentLimits {
-        &self.reader.limits
-    }
-
-    /// Runs `work`, which takes a core for a while, beside the runtime's threads.
-    async fn on_a_core<T: Send + 'static>(
-        &self,
-        line: &Line,
-        work: impl FnOnce(&Reader) -> Result<T, ClassifyError> + Send + 'static,
-    ) -> Result<T, ClassifyError> {
-        let reader = Arc::clone(&self.reader);
-        // It goes with the work, which a caller who leaves does not stop.
-        let permit = self.reader.cores.acquire(line, 1).await;
-        let work = move || {
-            let _permit = permit;
-            work(&reader)
-        };
-        let done = tokio::task::spawn_blocking(work).await;
-        done.unwrap_or_else(|error| Err(ClassifyError::Tokenizer(error.to_string())))
+        self.reader.limits()
     }
 }
 
@@ -511,14 +424,4 @@ async fn within<T>(
 /// `bytes` in whole kilobytes, at least one.
 fn kilobytes(bytes: usize) -> u32 {
     u32::try_from(bytes.div_ceil(1024).max(1)).unwrap_or(u32::MAX)
-}
-
-impl Reader {
-    fn read(&self, document: &Document) -> Result<Reading, ClassifyError> {
-        Reading::new(document, &self.config, &self.tokenizer, &self.limits)
-    }
-
-    fn windows(&self, reading: &Reading, long_text: LongText) -> Result<Windows, ClassifyError> {
-        reading.windows(&self.config, &self.tokenizer, long_text, &self.limits)
-    }
 }

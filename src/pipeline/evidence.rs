@@ -10,7 +10,7 @@ use std::ops::Range;
 
 use super::classifier::Classifier;
 use super::decision;
-use super::reader::Windows;
+use super::reading::Windows;
 use super::types::{ClassifyError, Document, Evidence, LongText, Options, Submission, TaskResult};
 use crate::engine::{Admission, EngineError, Lane};
 use crate::text::sentences;

@@ -8,8 +8,11 @@ mod classifier;
 mod decision;
 mod evidence;
 mod models;
+mod options;
 mod reader;
+mod reading;
 mod reload;
+mod settings;
 mod shares;
 mod together;
 mod types;
@@ -22,10 +25,12 @@ pub use reload::{
     Build, ReloadConfig, ReloadConfigError, ReloadError, ReloadOutcome, ReloadReport, ReloadStats,
     Reloader, Source,
 };
+pub(crate) use settings::check_times;
+pub use settings::{DocumentLimits, SettingError};
 pub use together::Prepared;
 pub use types::{
-    Classification, ClassifyError, Document, DocumentLimits, Evidence, LabelScore, LongText,
-    Options, Submission, TaskResult, TextToken, Timing, Tokenization, Usage,
+    Classification, ClassifyError, Document, Evidence, LabelScore, LongText, Options, Submission,
+    TaskResult, TextToken, Timing, Tokenization, Usage,
 };
 
 use crate::bundle::{TextConfig, Tokenizer};
@@ -41,6 +46,6 @@ pub fn token_windows(
     long_text: LongText,
     limits: &DocumentLimits,
 ) -> Result<Vec<Vec<u32>>, ClassifyError> {
-    let reading = reader::Reading::new(document, config, tokenizer, limits)?;
+    let reading = reading::Reading::new(document, config, tokenizer, limits)?;
     Ok(reading.windows(config, tokenizer, long_text, limits)?.sequences)
 }

@@ -1,138 +1,94 @@
-//! From a document to the windows that a model reads.
+//! What reads a model's documents: its text settings and tokenizer, and the cores to do it on.
 
-use std::ops::Range;
+use std::sync::Arc;
 
-use unicode_normalization::UnicodeNormalization;
+use super::reading::{Reading, Windows};
+use super::settings::DocumentLimits;
+use super::shares::{Line, Shares};
+use super::types::{ClassifyError, Document, LongText, TextToken, Tokenization};
+use crate::bundle::{TextConfig, Tokenizer};
 
-use super::types::{ClassifyError, Document, DocumentLimits, LongText};
-use crate::bundle::{TextConfig, Tokenizer, Tokens};
-use crate::text::{Normalized, windows};
-
-/// Times that a text may be as long as sent once its characters are written out: U+FDFA alone stands
-/// for 18, and a tokenizer takes half a kilobyte for each of its tokens. What people write stays
-/// far below.
-const MAX_GROWTH: usize = 2;
-
-/// A document in tokens, before it is cut into windows.
-#[derive(Debug)]
-pub(crate) struct Reading {
-    title: Vec<u32>,
-    /// Whether the title lost tokens.
-    title_cut: bool,
-    text: Tokens,
-    /// The text that `text`'s offsets are bytes of.
-    normalized: Normalized,
+/// Cuts documents into windows.
+pub(super) struct Reader {
+    config: TextConfig,
+    tokenizer: Tokenizer,
+    limits: DocumentLimits,
+    /// Normalising and tokenising takes a core, so no more of it runs at a time.
+    cores: Shares,
 }
 
-/// The windows of a document.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Windows {
-    /// Token ids of each, special tokens included.
-    pub(crate) sequences: Vec<Vec<u32>>,
-    /// Whether a part of the document is in none of them.
-    pub(crate) truncated: bool,
-}
-
-impl Windows {
-    /// Tokens over all of them.
-    pub(crate) fn tokens(&self) -> usize {
-        self.sequences.iter().map(Vec::len).sum()
-    }
-}
-
-impl Reading {
-    /// Checks, normalises and tokenises `document`.
-    pub(crate) fn new(
-        document: &Document,
-        config: &TextConfig,
-        tokenizer: &Tokenizer,
-        limits: &DocumentLimits,
-    ) -> Result<Self, ClassifyError> {
-        check(document, limits)?;
-        let encode = |text: &str| tokenizer.encode(text).map_err(ClassifyError::Tokenizer);
-        let normalized = config.profile.normalize(&document.text);
-        // However the profile and the tokenizer write a character out, it is no longer than this.
-        let composed = normalized.text().nfkc().count();
-        let limit = limits.max_text_chars.saturating_mul(MAX_GROWTH);
-        check_length("document.text", "characters once written out", composed, limit)?;
-        let text = encode(normalized.text())?;
-        if text.ids.is_empty() {
-            return Err(ClassifyError::Empty);
-        }
-        check_length("document.text", "tokens", text.ids.len(), limits.max_text_tokens)?;
-        let mut title = encode(config.profile.normalize(&document.title).text())?.ids;
-        let title_cut = title.len() > config.max_title_tokens;
-        title.truncate(config.max_title_tokens);
-        Ok(Self { title, title_cut, text, normalized })
+impl Reader {
+    /// A reader that has `cores`.
+    pub(super) fn new(
+        config: TextConfig,
+        tokenizer: Tokenizer,
+        limits: DocumentLimits,
+        cores: usize,
+    ) -> Self {
+        let cores = Shares::new(u32::try_from(cores).unwrap_or(u32::MAX));
+        Self { config, tokenizer, limits, cores }
     }
 
-    /// The windows that are to be read.
-    pub(crate) fn windows(
+    /// The bounds on one document.
+    pub(super) fn limits(&self) -> &DocumentLimits {
+        &self.limits
+    }
+
+    /// The tokenizer.
+    pub(super) fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
+    /// The windows of `document`.
+    ///
+    /// # Errors
+    /// A fault of the document.
+    pub(super) fn windows(
         &self,
-        config: &TextConfig,
-        tokenizer: &Tokenizer,
+        document: &Document,
         long_text: LongText,
-        limits: &DocumentLimits,
     ) -> Result<Windows, ClassifyError> {
-        let mut opening = tokenizer.prefix().to_vec();
-        if !self.title.is_empty() {
-            opening.extend_from_slice(&self.title);
-            if config.title_separator {
-                opening.extend_from_slice(tokenizer.suffix());
-            }
-        }
-        let around = opening.len() + tokenizer.suffix().len();
-        let capacity = config.window.saturating_sub(around).max(1);
-        let tokens = self.text.ids.len();
-        let plan = windows(tokens, capacity, config.stride);
-        let count = plan.len();
-        if count > 1 && long_text == LongText::Reject {
-            return Err(ClassifyError::TooLong { limit: config.window, actual: around + tokens });
-        }
-        let read = if long_text == LongText::Head { 1 } else { count };
-        if read > limits.max_windows {
-            return Err(ClassifyError::TooManyWindows { limit: limits.max_windows, actual: read });
-        }
-        let sequence = |range: Range<usize>| {
-            let text = self.text.ids.get(range).unwrap_or_default();
-            [opening.as_slice(), text, tokenizer.suffix()].concat()
+        self.cut(&self.read(document)?, long_text)
+    }
+
+    /// The tokens of `document`'s text, and how many windows it takes.
+    ///
+    /// # Errors
+    /// A fault of the document.
+    pub(super) fn tokenization(&self, document: &Document) -> Result<Tokenization, ClassifyError> {
+        let reading = self.read(document)?;
+        let tokens = reading.text_tokens().map(|(id, range)| TextToken {
+            id,
+            text: self.tokenizer.token(id).unwrap_or_default(),
+            start: range.start,
+            end: range.end,
+        });
+        let windows = self.cut(&reading, LongText::Windows)?.sequences.len();
+        Ok(Tokenization { tokens: tokens.collect(), windows })
+    }
+
+    /// Runs `work`, which takes a core for a while, beside the runtime's threads.
+    pub(super) async fn on_a_core<T: Send + 'static>(
+        self: &Arc<Self>,
+        line: &Line,
+        work: impl FnOnce(&Self) -> Result<T, ClassifyError> + Send + 'static,
+    ) -> Result<T, ClassifyError> {
+        let reader = Arc::clone(self);
+        // It goes with the work, which a caller who leaves does not stop.
+        let permit = self.cores.acquire(line, 1).await;
+        let work = move || {
+            let _permit = permit;
+            work(&reader)
         };
-        Ok(Windows {
-            sequences: plan.take(read).map(sequence).collect(),
-            truncated: read < count || self.title_cut,
-        })
+        let done = tokio::task::spawn_blocking(work).await;
+        done.unwrap_or_else(|error| Err(ClassifyError::Tokenizer(error.to_string())))
     }
 
-    /// Each token of the text, with its Unicode scalars in the text as sent. The space
-    /// that a tokenizer counts to the word after it is left out.
-    pub(crate) fn text_tokens(&self) -> impl Iterator<Item = (u32, Range<usize>)> + '_ {
-        let range = |&(start, end): &(usize, usize)| {
-            let piece = self.normalized.text().get(start..end).unwrap_or_default();
-            let word = piece.trim_start();
-            let skipped = if word.is_empty() { 0 } else { piece.len() - word.len() };
-            self.normalized.original_range(start + skipped..end)
-        };
-        self.text.ids.iter().copied().zip(self.text.offsets.iter().map(range))
+    fn read(&self, document: &Document) -> Result<Reading, ClassifyError> {
+        Reading::new(document, &self.config, &self.tokenizer, &self.limits)
     }
-}
 
-/// Checks the lengths of `document`'s fields.
-pub(super) fn check(document: &Document, limits: &DocumentLimits) -> Result<(), ClassifyError> {
-    check_length("document.id", "bytes", document.id.len(), limits.max_id_bytes)?;
-    let chars = |text: &str| text.chars().count();
-    let unit = "characters";
-    check_length("document.title", unit, chars(&document.title), limits.max_title_chars)?;
-    check_length("document.text", unit, chars(&document.text), limits.max_text_chars)
-}
-
-fn check_length(
-    field: &'static str,
-    unit: &'static str,
-    actual: usize,
-    limit: usize,
-) -> Result<(), ClassifyError> {
-    if actual <= limit {
-        return Ok(());
+    fn cut(&self, reading: &Reading, long_text: LongText) -> Result<Windows, ClassifyError> {
+        reading.windows(&self.config, &self.tokenizer, long_text, &self.limits)
     }
-    Err(ClassifyError::FieldTooLong { field, unit, limit, actual })
 }

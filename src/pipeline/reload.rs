@@ -19,6 +19,7 @@ use tokio::task::JoinHandle;
 
 use super::classifier::{Classifier, LoadError, ModelInfo};
 use super::models::Models;
+use super::settings::{SettingError, check_times};
 use super::types::ClassifyError;
 use crate::bundle::Bundle;
 
@@ -57,9 +58,9 @@ pub struct ReloadConfig {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReloadConfigError {
-    /// A time is zero.
-    #[error("{0} is 0; it must be more than no time")]
-    NoTime(&'static str),
+    /// A time is too short or too long.
+    #[error(transparent)]
+    Time(#[from] SettingError),
     /// A source is of a model that is not served.
     #[error("{0:?} is to be reloaded; it must be the name of a served model")]
     UnknownModel(String),
@@ -170,13 +171,11 @@ impl ReloadConfig {
     /// # Errors
     /// Names the first that cannot work.
     pub fn validate(&self) -> Result<(), ReloadConfigError> {
-        let times = [
-            ("warm_up_timeout", self.warm_up_timeout),
-            ("retire_timeout", self.retire_timeout),
-            ("watch_interval", self.watch_interval),
-        ];
-        let zero = times.into_iter().find(|(_, time)| time.is_zero());
-        zero.map_or(Ok(()), |(field, _)| Err(ReloadConfigError::NoTime(field)))
+        Ok(check_times([
+            ("reload.warm_up_timeout", self.warm_up_timeout),
+            ("reload.retire_timeout", self.retire_timeout),
+            ("reload.watch_interval", self.watch_interval),
+        ])?)
     }
 }
 

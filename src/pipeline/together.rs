@@ -3,7 +3,7 @@
 
 use super::classifier::Classifier;
 use super::decision;
-use super::reader::Windows;
+use super::reading::Windows;
 use super::types::{ClassifyError, Document, LongText, Options, Submission, TaskResult, Usage};
 use crate::engine::{Admission, Lane};
 

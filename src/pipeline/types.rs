@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use crate::engine::{Admission, ClientId, EngineError, Lane};
@@ -16,6 +15,13 @@ pub struct Document {
     pub title: String,
     /// The article.
     pub text: String,
+}
+
+impl Document {
+    /// Bytes of all its fields.
+    pub(crate) fn bytes(&self) -> usize {
+        self.id.len() + self.title.len() + self.text.len()
+    }
 }
 
 /// What to do with a document of more than one window.
@@ -169,44 +175,6 @@ pub struct TextToken {
     pub start: usize,
     /// One past its last.
     pub end: usize,
-}
-
-/// Bounds on one document.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(default)]
-pub struct DocumentLimits {
-    /// Unicode scalars in a title, at most.
-    pub max_title_chars: usize,
-    /// Unicode scalars in a text, at most.
-    pub max_text_chars: usize,
-    /// Tokens in a text, at most.
-    pub max_text_tokens: usize,
-    /// Windows that a document may take, at most.
-    pub max_windows: usize,
-    /// Sentences tried for evidence, at most.
-    pub max_evidence_sentences: usize,
-    /// Tokens read for the evidence of a document, at most: its own, for each sentence.
-    pub max_evidence_tokens: usize,
-    /// Bytes of all documents that a model has in hand at a time, at most: those that
-    /// wait to be tokenised too, so it bounds memory before the engine counts tokens.
-    pub max_open_bytes: usize,
-    /// Bytes in a document's id, at most.
-    pub max_id_bytes: usize,
-}
-
-impl Default for DocumentLimits {
-    fn default() -> Self {
-        Self {
-            max_title_chars: 2_000,
-            max_text_chars: 400_000,
-            max_text_tokens: 262_144,
-            max_windows: 256,
-            max_evidence_sentences: 64,
-            max_evidence_tokens: 65_536,
-            max_open_bytes: 256 * 1024 * 1024,
-            max_id_bytes: 1_024,
-        }
-    }
 }
 
 /// Why a document has no answer.

@@ -61,6 +61,11 @@ struct Token {
     hash: [u8; 32],
 }
 
+/// Whether a call of `path` asks only whether the server, or a model of it, is there.
+pub(crate) fn asks_health(path: &str) -> bool {
+    HEALTH.iter().any(|health| path.starts_with(health))
+}
+
 impl Access {
     /// Reads the tokens.
     ///
@@ -89,7 +94,7 @@ impl Access {
         headers: &HeaderMap,
     ) -> Result<Option<Arc<str>>, CallError> {
         let Some(tokens) = &self.tokens else { return Ok(None) };
-        if self.open_health && HEALTH.iter().any(|health| path.starts_with(health)) {
+        if self.open_health && asks_health(path) {
             return Ok(None);
         }
         let Some(value) = headers.get(AUTHORIZATION) else {

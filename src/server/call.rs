@@ -1,5 +1,5 @@
-//! What surrounds each call, in this order: the checks of its request, its deadline, containment of
-//! panics, precise statuses for what the transport refuses, and a record of its end: metrics, span
+//! What surrounds each call, in this order: who makes it, the checks of its request, its deadline,
+//! containment of panics, precise statuses for what the transport refuses, and a record of its end: metrics, span
 //! and log line.
 
 use std::any::Any;
@@ -90,14 +90,14 @@ where
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         let CallLayer { lifecycle, observer, intake } = self.layer.clone();
-        let record = observer.call(&mut request);
+        let name = intake.access.check(request.uri().path(), request.headers());
+        let record = observer.call(&mut request, name.is_ok());
         let connection = request.extensions().get::<Arc<Connection>>().map(Connection::begin);
         let answered = Answered::default();
-        let answer = intake.prepare(request, answered.clone()).map(
-            |Prepared { request, deadline, received }| {
-                (self.inner.call(request), deadline, received)
-            },
-        );
+        let prepared = name.and_then(|name| intake.prepare(request, name, answered.clone()));
+        let answer = prepared.map(|Prepared { request, deadline, received }| {
+            (self.inner.call(request), deadline, received)
+        });
         Box::pin(async move {
             let (outcome, received) = match answer {
                 Ok((answer, deadline, received)) => {

@@ -62,6 +62,7 @@ where
         access: Access::load(&AuthConfig::default()).unwrap(),
         max_message_bytes: 64,
         message_timeout: Duration::from_secs(30),
+        stream_idle_timeout: Duration::from_secs(30),
         budget: Arc::new(Budget::new(64)),
     });
     let observer = Arc::new(Observer::new(&Observability::new(&Models::none())));

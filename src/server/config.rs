@@ -1,5 +1,6 @@
 //! How the server is set up: addresses, limits and times. Every limit is bounded by default.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -7,12 +8,14 @@ use serde::{Deserialize, Serialize};
 use super::auth::AuthConfig;
 use super::listen::Listen;
 use super::tls::TlsConfig;
+use crate::pipeline::{SettingError, check_times};
 
 /// Documents that a `ClassifyBatch` may be allowed to have.
 pub(crate) const MAX_BATCH_DOCUMENTS: usize = 65_536;
 
-/// The longest time of a setting: a clock can be asked for it without running over.
-const MAX_TIME: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+/// The receive window that every connection begins with, and the largest there is (RFC 9113,
+/// 6.9).
+const CONNECTION_WINDOWS: RangeInclusive<u32> = 65_535..=(1 << 31) - 1;
 
 /// What is expected of an address that other machines reach.
 const PLAINTEXT: &str = "an address of this machine alone, unless there is TLS or \
@@ -35,6 +38,9 @@ pub struct ServerConfig {
     /// Bytes that all messages may hold together, from their first byte until their call ends, or
     /// a stream's document is answered. One client may hold half of them.
     pub max_received_bytes: usize,
+    /// Bytes that one connection may have sent and no call has read: its receive window of HTTP/2.
+    /// One call may have a quarter of them.
+    pub connection_window_bytes: u32,
     /// Bytes that the headers of one call may have.
     pub max_header_bytes: u32,
     /// Documents that one `ClassifyBatch` may have.
@@ -48,13 +54,13 @@ pub struct ServerConfig {
     pub max_connections: usize,
     /// Connections that may be open from one IP address.
     pub max_connections_per_address: usize,
-    /// How long a TLS handshake may take.
+    /// How long a new connection may take until HTTP/2 begins, TLS included.
     #[serde(with = "humantime_serde")]
     pub handshake_timeout: Duration,
     /// How long the message of a call may take to arrive, from the call's start.
     #[serde(with = "humantime_serde")]
     pub message_timeout: Duration,
-    /// How long a stream may wait for its next message.
+    /// How long a stream may be without a whole message.
     #[serde(with = "humantime_serde")]
     pub stream_idle_timeout: Duration,
     /// How long an answer may wait for its reader before the connection is cut.
@@ -94,6 +100,7 @@ impl Default for ServerConfig {
             auth: AuthConfig::default(),
             max_message_bytes: 4 * 1024 * 1024,
             max_received_bytes: 256 * 1024 * 1024,
+            connection_window_bytes: 256 * 1024,
             max_header_bytes: 16 * 1024,
             max_batch_documents: 256,
             max_stream_in_flight: 64,
@@ -115,24 +122,12 @@ impl Default for ServerConfig {
     }
 }
 
-/// A setting that cannot work.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{field} is {value}; it must be {expected}")]
-pub struct ConfigError {
-    /// The field of [`ServerConfig`].
-    pub field: &'static str,
-    /// Its value.
-    pub value: String,
-    /// What is allowed.
-    pub expected: &'static str,
-}
-
 impl ServerConfig {
     /// Checks every setting.
     ///
     /// # Errors
     /// Names the first field that cannot work, with its value and what is allowed.
-    pub fn validate(&self) -> Result<(), ConfigError> {
+    pub fn validate(&self) -> Result<(), SettingError> {
         let counts = [
             ("max_message_bytes", self.max_message_bytes, 1, "at least 1"),
             ("max_batch_documents", self.max_batch_documents, 1, "at least 1"),
@@ -146,16 +141,16 @@ impl ServerConfig {
         ];
         for (field, value, least, expected) in counts {
             if value < least {
-                return Err(ConfigError { field, value: value.to_string(), expected });
+                return Err(SettingError { field, value: value.to_string(), expected });
             }
         }
         if self.max_batch_documents > MAX_BATCH_DOCUMENTS {
             let (field, value) = ("max_batch_documents", self.max_batch_documents.to_string());
-            return Err(ConfigError { field, value, expected: "at most 65536" });
+            return Err(SettingError { field, value, expected: "at most 65536" });
         }
         // The length of a gRPC message is a u32.
         if u32::try_from(self.max_message_bytes).is_err() {
-            return Err(ConfigError {
+            return Err(SettingError {
                 field: "max_message_bytes",
                 value: self.max_message_bytes.to_string(),
                 expected: "under 4 GiB",
@@ -163,27 +158,30 @@ impl ServerConfig {
         }
         if self.max_received_bytes / 2 < self.max_message_bytes {
             let (field, value) = ("max_received_bytes", self.max_received_bytes.to_string());
-            return Err(ConfigError { field, value, expected: "at least twice max_message_bytes" });
+            return Err(SettingError {
+                field,
+                value,
+                expected: "at least twice max_message_bytes",
+            });
         }
-        let times = [
+        if !CONNECTION_WINDOWS.contains(&self.connection_window_bytes) {
+            let (field, value) =
+                ("connection_window_bytes", self.connection_window_bytes.to_string());
+            return Err(SettingError { field, value, expected: "from 65535 to 2147483647" });
+        }
+        check_times([
             ("handshake_timeout", self.handshake_timeout),
             ("message_timeout", self.message_timeout),
             ("stream_idle_timeout", self.stream_idle_timeout),
             ("response_timeout", self.response_timeout),
             ("idle_timeout", self.idle_timeout),
-            ("max_connection_age", self.max_connection_age.unwrap_or(MAX_TIME)),
             ("max_connection_age_grace", self.max_connection_age_grace),
             ("keepalive_interval", self.keepalive_interval),
             ("keepalive_timeout", self.keepalive_timeout),
             ("refresh_interval", self.refresh_interval),
             ("drain_timeout", self.drain_timeout),
-        ];
-        for (field, value) in times {
-            if !(Duration::from_millis(1)..=MAX_TIME).contains(&value) {
-                let value = format!("{value:?}");
-                return Err(ConfigError { field, value, expected: "from 1 ms to 1 year" });
-            }
-        }
+        ])?;
+        check_times(self.max_connection_age.map(|age| ("max_connection_age", age)))?;
         let TlsConfig { cert, key, client_ca } = &self.tls;
         let files =
             [("tls.cert", cert, key), ("tls.key", key, cert), ("tls.cert", cert, client_ca)];
@@ -191,11 +189,11 @@ impl ServerConfig {
             files.iter().find(|(_, needed, given)| needed.is_none() && given.is_some())
         {
             let (value, expected) = ("missing".to_owned(), "a file, as there are others of TLS");
-            return Err(ConfigError { field, value, expected });
+            return Err(SettingError { field, value, expected });
         }
         if !self.listen.is_local() && cert.is_none() && !self.allow_plaintext {
             let (field, value) = ("listen", self.listen.to_string());
-            return Err(ConfigError { field, value, expected: PLAINTEXT });
+            return Err(SettingError { field, value, expected: PLAINTEXT });
         }
         Ok(())
     }
@@ -234,6 +232,10 @@ mod tests {
 
         let endless = ServerConfig { message_timeout: Duration::MAX, ..ServerConfig::default() };
         assert_eq!(endless.validate().unwrap_err().field, "message_timeout");
+
+        let narrow = ServerConfig { connection_window_bytes: 65_534, ..ServerConfig::default() };
+        let error = narrow.validate().unwrap_err().to_string();
+        assert_eq!(error, "connection_window_bytes is 65534; it must be from 65535 to 2147483647");
 
         let huge = ServerConfig { max_message_bytes: 1 << 32, ..ServerConfig::default() };
         assert_eq!(huge.validate().unwrap_err().field, "max_message_bytes");

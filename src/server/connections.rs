@@ -1,39 +1,46 @@
 //! All connections: which are accepted, and when each is closed.
 //!
 //! This is tonic's own accept loop over hyper, with what that one lacks: bounds on connections,
-//! idle ones closed, slow readers cut, an age after which a connection is asked to end before it
-//! is, and an end that does not wait for its peer (hyper #4170).
+//! silent and idle ones closed, slow readers cut, an age after which a connection is asked to end
+//! before it is, and an end that does not wait for its peer (hyper #4170).
 
 use std::collections::HashMap;
-use std::convert::Infallible;
+use std::io::Cursor;
 use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::{Request, Response};
+use http::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use parking_lot::Mutex;
+use tokio::io::AsyncReadExt;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
-use tonic::Status;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use tonic::body::Body;
-use tower::{Service, ServiceExt};
+use tonic::service::Routes;
+use tower::ServiceExt;
 
+use super::call::CallService;
 use super::config::ServerConfig;
 use super::connection::Connection;
 use super::lifecycle::{Lifecycle, Phase};
 use super::listen::{Accepted, ByteStream, Listener};
 use super::telemetry::{ConnectionRefusal, Metrics};
-use super::tls::Tls;
+use super::tls::{Secured, Tls};
 
 /// Pause after a failed accept. Out of file descriptors, say, the next accept fails at once too,
 /// and trying it in a loop would take a core away from the work that frees them.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Bytes that a client begins HTTP/2 with (RFC 9113, 3.4); hyper reads them, and only then asks
+/// whether the client is alive.
+const PREFACE_BYTES: u64 = 24;
+/// What one call may have of its connection's receive window, in parts: a call whose messages wait
+/// must not hold up the others.
+const CALL_WINDOWS: u32 = 4;
 /// How often a connection is looked at, in parts of the shortest timeout.
 const LOOKS: u32 = 4;
 /// Streams that a client may open and reset before they are worked on; more of them are an attack
@@ -41,12 +48,12 @@ const LOOKS: u32 = 4;
 const MAX_PENDING_RESETS: usize = 64;
 
 /// Accepts connections and serves calls on them.
-pub(crate) struct Connections<S> {
-    shared: Arc<Shared<S>>,
+pub(crate) struct Connections {
+    shared: Arc<Shared>,
 }
 
-struct Shared<S> {
-    service: S,
+struct Shared {
+    service: CallService<Routes>,
     config: ServerConfig,
     tls: Option<Arc<Tls>>,
     lifecycle: Arc<Lifecycle>,
@@ -67,19 +74,10 @@ struct Place {
     ip: Option<IpAddr>,
 }
 
-impl<S, B> Connections<S>
-where
-    S: Service<Request<Body>, Response = Response<B>, Error = Infallible>
-        + Clone
-        + Send
-        + Sync
-        + 'static,
-    S::Future: Send + 'static,
-    B: http_body::Body<Data = Bytes, Error = Status> + Send + 'static,
-{
+impl Connections {
     /// Connections whose calls `service` answers.
     pub(crate) fn new(
-        service: S,
+        service: CallService<Routes>,
         config: ServerConfig,
         tls: Option<Arc<Tls>>,
         lifecycle: Arc<Lifecycle>,
@@ -131,30 +129,37 @@ where
     }
 }
 
-impl<S, B> Shared<S>
-where
-    S: Service<Request<Body>, Response = Response<B>, Error = Infallible>
-        + Clone
-        + Send
-        + Sync
-        + 'static,
-    S::Future: Send + 'static,
-    B: http_body::Body<Data = Bytes, Error = Status> + Send + 'static,
-{
+impl Shared {
     async fn connection(&self, stream: Box<dyn ByteStream>, ip: Option<IpAddr>) {
-        let (stream, certificate) = match &self.tls {
-            None => (stream, None),
-            Some(tls) => match tls.accept(stream, self.config.handshake_timeout).await {
-                Ok(secured) => (secured.stream, secured.certificate),
-                Err(error) => {
-                    self.metrics.connection_refused(ConnectionRefusal::Handshake);
-                    tracing::debug!(?ip, error, "no TLS connection");
-                    return;
-                }
-            },
+        let limit = self.config.handshake_timeout;
+        let handshake = tokio::select! {
+            () = self.lifecycle.reached(Phase::Stopping) => return,
+            handshake = timeout(limit, self.handshake(stream)) => handshake,
         };
-        let connection = Arc::new(Connection::new(certificate, ip));
-        self.serve(stream, &connection).await;
+        match handshake.unwrap_or_else(|_| Err(format!("no HTTP/2 after {limit:?}"))) {
+            Ok(Secured { stream, certificate }) => {
+                self.serve(stream, &Arc::new(Connection::new(certificate, ip))).await;
+            }
+            Err(error) => {
+                self.metrics.connection_refused(ConnectionRefusal::Handshake);
+                tracing::debug!(?ip, error, "no connection");
+            }
+        }
+    }
+
+    /// The handshake of TLS, if there is TLS, and the beginning of HTTP/2, which the stream gives
+    /// again.
+    async fn handshake(&self, stream: Box<dyn ByteStream>) -> Result<Secured, String> {
+        let Secured { stream, certificate } = match &self.tls {
+            None => Secured { stream, certificate: None },
+            Some(tls) => tls.accept(stream).await.map_err(|error| error.to_string())?,
+        };
+        let (mut read, write) = tokio::io::split(stream);
+        let mut preface = Vec::new();
+        // Where the stream ends or fails, hyper will say so.
+        drop((&mut read).take(PREFACE_BYTES).read_to_end(&mut preface).await);
+        let stream = tokio::io::join(Cursor::new(preface).chain(read), write);
+        Ok(Secured { stream: Box::new(stream), certificate })
     }
 
     async fn serve(&self, stream: Box<dyn ByteStream>, connection: &Arc<Connection>) {
@@ -219,6 +224,8 @@ fn transport(config: &ServerConfig) -> http2::Builder<TokioExecutor> {
     builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(config.max_concurrent_streams)
+        .initial_connection_window_size(config.connection_window_bytes)
+        .initial_stream_window_size(config.connection_window_bytes / CALL_WINDOWS)
         .max_header_list_size(config.max_header_bytes)
         .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
         .keep_alive_interval(config.keepalive_interval)

@@ -49,7 +49,7 @@ mod zstd;
 pub(crate) use convert::{classification, model, timing};
 
 pub use auth::AuthConfig;
-pub use config::{ConfigError, ServerConfig};
+pub use config::ServerConfig;
 pub use listen::{Listen, Listener, bind};
 pub use serve::{ServeError, ServeReport, check_files, serve, serve_observed};
 pub use telemetry::{LogConfig, LogFormat, Observability};

@@ -134,18 +134,20 @@ impl Received {
         }
     }
 
-    /// Counts `data`, which has come in. Messages that are all there are no longer counted here
-    /// if the call is a stream.
+    /// Counts `data`, which has come in, and says whether it ends a message. Messages that are all
+    /// there are no longer counted here if the call is a stream.
     ///
     /// # Errors
     /// There is no room for it.
-    pub(crate) fn add(&mut self, data: &[u8], is_stream: bool) -> Result<(), CallError> {
+    pub(crate) fn add(&mut self, data: &[u8], is_stream: bool) -> Result<bool, CallError> {
+        let before = self.complete;
         self.read(data);
+        let ends_message = self.complete > before;
         if is_stream {
             self.complete = 0;
         }
         if self.hold.resize(self.complete + self.partial) {
-            return Ok(());
+            return Ok(ends_message);
         }
         let limit = self.hold.budget.limit;
         Err(CallError::Receiving { limit, retry_after: RETRY_AFTER })

@@ -1,17 +1,17 @@
 //! What is done to a request before its service sees it: who calls, its deadline, bounds on how long
-//! its message may take and on the memory of all, and decompression.
+//! its messages may take and on the memory of all, and decompression.
 
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::Request;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use parking_lot::Mutex;
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::{Instant, Sleep, sleep, sleep_until};
 use tonic::Status;
 use tonic::body::Body;
 
@@ -32,6 +32,7 @@ pub(crate) struct Intake {
     pub(crate) access: Access,
     pub(crate) max_message_bytes: usize,
     pub(crate) message_timeout: Duration,
+    pub(crate) stream_idle_timeout: Duration,
     pub(crate) budget: Arc<Budget>,
 }
 
@@ -43,31 +44,35 @@ pub(crate) struct Prepared {
     pub(crate) received: Arc<Mutex<Received>>,
 }
 
-/// Says that a call's answer has begun, after which its messages may take their time.
+/// Says that a call's answer has begun: it is a stream, whose messages may take longer.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Answered(Arc<AtomicBool>);
 
-/// A request's body whose message has to arrive in time and finds room.
+/// A request's body whose messages have to arrive in time and find room.
 struct BoundedBody {
     inner: Body,
+    /// How long its message may take, or the first of a stream whose answer waits for it.
     limit: Duration,
     until: Instant,
     alarm: Option<Pin<Box<Sleep>>>,
+    /// How long a stream may be waited for with no whole message.
+    idle_limit: Duration,
+    idle_alarm: Option<Pin<Box<Sleep>>>,
     answered: Answered,
     received: Arc<Mutex<Received>>,
 }
 
 impl Intake {
-    /// The request as its service sees it.
+    /// The request as its service sees it. `name` is the caller's, if its token says it.
     ///
     /// # Errors
-    /// The caller may not make it, or its headers are not valid.
+    /// Its headers are not valid.
     pub(crate) fn prepare(
         &self,
         mut request: Request<Body>,
+        name: Option<Arc<str>>,
         answered: Answered,
     ) -> Result<Prepared, CallError> {
-        let name = self.access.check(request.uri().path(), request.headers())?;
         let deadline = Deadline::starting_now(request.headers())?;
         let connection = request.extensions().get::<Arc<Connection>>();
         let name = name.or_else(|| connection.map(|connection| Arc::clone(connection.client())));
@@ -77,12 +82,18 @@ impl Intake {
         request.extensions_mut().insert(Caller(name));
         request.extensions_mut().insert(deadline);
         request.extensions_mut().insert(Arc::clone(&self.budget));
-        let (limit, now) = (self.message_timeout, Instant::now());
-        let counted = Arc::clone(&received);
-        let request = request.map(|inner| {
-            let (until, received) = (now + limit, counted);
-            Body::new(BoundedBody { inner, limit, until, alarm: None, answered, received })
-        });
+        let limit = self.message_timeout;
+        let body = |inner| BoundedBody {
+            inner,
+            limit,
+            until: Instant::now() + limit,
+            alarm: None,
+            idle_limit: self.stream_idle_timeout,
+            idle_alarm: None,
+            answered,
+            received: Arc::clone(&received),
+        };
+        let request = request.map(|inner| Body::new(body(inner)));
         let request = zstd::decompress(request, self.max_message_bytes);
         Ok(Prepared { request, deadline, received })
     }
@@ -101,8 +112,11 @@ impl Answered {
 
 impl BoundedBody {
     /// Counts what has come in. A call whose answer has begun before its message is a stream.
-    fn add(&self, data: &[u8]) -> Result<(), CallError> {
-        self.received.lock().add(data, self.answered.get())
+    fn add(&mut self, data: &[u8]) -> Result<(), CallError> {
+        if self.received.lock().add(data, self.answered.get())? {
+            self.idle_alarm = None;
+        }
+        Ok(())
     }
 }
 
@@ -123,18 +137,16 @@ impl HttpBody for BoundedBody {
             }
             return Poll::Ready(frame);
         }
-        if self.answered.get() {
-            return Poll::Pending;
-        }
-        let until = self.until;
-        let alarm = self.alarm.get_or_insert_with(|| Box::pin(sleep_until(until)));
-        match alarm.as_mut().poll(cx) {
-            Poll::Pending => Poll::Pending,
-            Poll::Ready(()) => {
-                let late = CallError::MessageTimeout { limit: self.limit };
-                Poll::Ready(Some(Err(late.into())))
-            }
-        }
+        let Self { limit, until, alarm, idle_limit, idle_alarm, answered, .. } = &mut *self;
+        let (limit, alarm) = if answered.get() {
+            // From now: until a stream is read, it is the server that it waits for.
+            let limit = *idle_limit;
+            (limit, idle_alarm.get_or_insert_with(|| Box::pin(sleep(limit))))
+        } else {
+            (*limit, alarm.get_or_insert_with(|| Box::pin(sleep_until(*until))))
+        };
+        ready!(alarm.as_mut().poll(cx));
+        Poll::Ready(Some(Err(CallError::MessageTimeout { limit }.into())))
     }
 
     fn is_end_stream(&self) -> bool {

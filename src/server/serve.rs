@@ -15,7 +15,7 @@ use tower::Layer;
 
 use super::auth::Access;
 use super::call::CallLayer;
-use super::config::{ConfigError, ServerConfig};
+use super::config::ServerConfig;
 use super::connections::Connections;
 use super::lifecycle::{Lifecycle, Phase};
 use super::listen::{Listen, Listener};
@@ -29,7 +29,7 @@ use super::telemetry::{Metrics, Monitoring, Observability, Observer};
 use super::tls::Tls;
 use super::watched::FileError;
 use crate::engine::DrainReport;
-use crate::pipeline::{ClassifyError, Models};
+use crate::pipeline::{ClassifyError, Models, SettingError};
 
 /// How a server ended.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -48,7 +48,7 @@ pub struct ServeReport {
 pub enum ServeError {
     /// A setting cannot work.
     #[error("server setting {0}")]
-    Config(#[from] ConfigError),
+    Config(#[from] SettingError),
     /// The address cannot be listened on.
     #[error("cannot listen on {address}: {source}")]
     Bind {
@@ -154,6 +154,7 @@ async fn serve_until(
         access,
         max_message_bytes: config.max_message_bytes,
         message_timeout: config.message_timeout,
+        stream_idle_timeout: config.stream_idle_timeout,
         budget: Arc::new(Budget::new(config.max_received_bytes)),
     });
     let _refresh = AbortOnDrop(tokio::spawn(refresh(

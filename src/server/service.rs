@@ -1,7 +1,6 @@
 //! The five RPCs of `tasnif.v1.Classifier`.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tonic::{Request, Response, Status, Streaming};
 
@@ -28,7 +27,6 @@ pub(crate) struct Service {
     max_batch_documents: usize,
     max_stream_in_flight: usize,
     max_message_bytes: usize,
-    stream_idle_timeout: Duration,
 }
 
 impl Service {
@@ -44,7 +42,6 @@ impl Service {
             max_batch_documents: config.max_batch_documents,
             max_stream_in_flight: config.max_stream_in_flight,
             max_message_bytes: config.max_message_bytes,
-            stream_idle_timeout: config.stream_idle_timeout,
         }
     }
 
@@ -99,7 +96,6 @@ impl Classifier for Service {
             models: Arc::clone(&self.models),
             in_flight: self.max_stream_in_flight,
             max_message_bytes: self.max_message_bytes,
-            idle_timeout: self.stream_idle_timeout,
             connection: request.extensions().get().cloned(),
             budget: request.extensions().get().cloned(),
             call: CallContext::of(&request),

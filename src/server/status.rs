@@ -64,12 +64,13 @@ pub(crate) enum CallError {
     #[error(transparent)]
     Classify(#[from] ClassifyError),
     /// A model that is not served.
-    #[error("no model is called {model:?}; served are {}", .known.join(", "))]
+    #[error("no model is called {model:?}{}", served(.known))]
     UnknownModel { field: &'static str, model: String, known: Vec<String> },
     /// A version that the model has not.
     #[error(
-        "model {model:?} has no version {:?}; it has {known:?}, which \"1\" stands for too",
-        clip(.version, MAX_VALUE_CHARS)
+        "model {model:?} has no version {:?}{}",
+        clip(.version, MAX_VALUE_CHARS),
+        versions(.known)
     )]
     UnknownVersion { field: &'static str, version: String, model: String, known: String },
     /// A part of an Open Inference request that the model cannot take.
@@ -90,9 +91,9 @@ pub(crate) enum CallError {
     /// A message over the limit. How large it was is known where the transport says so.
     #[error("the message has {}; the limit is {limit} bytes", bytes(.actual))]
     MessageTooLarge { limit: usize, actual: Option<usize> },
-    /// More parts than any request needs.
-    #[error("the message has more than {limit} fields, the most allowed")]
-    TooManyFields { limit: usize },
+    /// A repeated field of more entries than any request needs.
+    #[error("{field} has {actual} entries over all of the message; the limit is {limit}")]
+    TooManyFields { field: &'static str, limit: usize, actual: usize },
     /// The messages on their way in take as much memory as they may.
     #[error("the messages on their way in hold {limit} bytes, the most allowed; retry in {} ms",
         .retry_after.as_millis())]
@@ -121,6 +122,17 @@ pub(crate) enum CallError {
     /// A bug: the code that answers the call panicked.
     #[error("the call failed because of a bug in the server, which goes on; its log says more")]
     Panicked,
+}
+
+fn served(known: &[String]) -> String {
+    if known.is_empty() { String::new() } else { format!("; served are {}", known.join(", ")) }
+}
+
+fn versions(known: &str) -> String {
+    if known.is_empty() {
+        return String::new();
+    }
+    format!("; it has {known:?}, which \"1\" stands for too")
 }
 
 fn bytes(actual: &Option<usize>) -> String {
@@ -189,6 +201,20 @@ impl CallError {
                 Self::OfDocument { index, error: Box::new(self) }
             }
             _ => self,
+        }
+    }
+
+    /// The error without the models and versions that there are, for a caller who may not know
+    /// them and has asked for `model`.
+    pub(crate) fn without_known(self, model: String) -> Self {
+        match self {
+            Self::UnknownModel { field, .. } => {
+                Self::UnknownModel { field, model, known: Vec::new() }
+            }
+            Self::UnknownVersion { field, version, .. } => {
+                Self::UnknownVersion { field, version, model, known: String::new() }
+            }
+            other => other,
         }
     }
 
@@ -275,8 +301,8 @@ fn facts(error: &CallError) -> Facts {
                 None => facts,
             }
         }
-        CallError::TooManyFields { limit } => {
-            Facts::new(Code::InvalidArgument, "TOO_MANY_FIELDS").with("limit", limit)
+        CallError::TooManyFields { field, limit, actual } => {
+            Facts::invalid(field, "TOO_MANY_FIELDS").with("limit", limit).with("actual", actual)
         }
         CallError::Receiving { limit, retry_after } => Facts::new(Code::ResourceExhausted, "BUSY")
             .with("unit", "bytes")

@@ -154,7 +154,10 @@ fn table() -> Vec<Expected> {
                 "UNAUTHENTICATED",
             )
         },
-        invalid(CallError::TooManyFields { limit: 77 }, "TOO_MANY_FIELDS", None, &["77"]),
+        invalid(
+            CallError::TooManyFields { field: "inputs", limit: 77, actual: 78 },
+            "TOO_MANY_FIELDS", Some("inputs"), &["inputs", "77", "78"],
+        ),
         // Ours.
         failed(ClassifyError::Tokenizer("t".to_owned()), Code::Internal, "TOKENIZER_FAILED"),
         failed(EngineError::WorkerPanicked, Code::Internal, "WORKER_PANICKED"),

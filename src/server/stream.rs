@@ -16,7 +16,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt};
 use tonic::Status;
@@ -44,8 +43,6 @@ pub(crate) struct StreamContext {
     pub(crate) in_flight: usize,
     /// Bytes that a message may have.
     pub(crate) max_message_bytes: usize,
-    /// How long the caller may take to send the next message.
-    pub(crate) idle_timeout: Duration,
     /// What its documents hold a part of.
     pub(crate) budget: Option<Arc<Budget>>,
     /// What the call brings along.
@@ -114,10 +111,7 @@ where
             biased;
             () = started.closed() => return Ok(()),
             reason = &mut ending => return Err(reason.into()),
-            request = timeout(context.idle_timeout, requests.next()) => request,
-        };
-        let Ok(request) = request else {
-            return Err(CallError::MessageTimeout { limit: context.idle_timeout }.into());
+            request = requests.next() => request,
         };
         let request = match request {
             None => return Ok(()),
@@ -135,9 +129,8 @@ where
         // A document for which there is no room holds the stream up, as one without a place does.
         let held = match (&document, &context.budget) {
             (Ok(document), Some(budget)) => {
-                let bytes = document.id.len() + document.title.len() + document.text.len();
                 let client = context.call.client.as_str().into();
-                Some(Hold::wait(Arc::clone(budget), client, bytes).await)
+                Some(Hold::wait(Arc::clone(budget), client, document.bytes()).await)
             }
             _ => None,
         };

@@ -2,9 +2,9 @@
 //!
 //! rustls with the cryptography of graviola, which builds with Rust alone.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use rustls::RootCertStore;
 use rustls::crypto::CryptoProvider;
@@ -90,21 +90,12 @@ impl Tls {
         self.config.refresh();
     }
 
-    /// Does the handshake, in at most `timeout`.
+    /// Does the handshake.
     ///
     /// # Errors
-    /// It fails, or takes too long; in words.
-    pub(crate) async fn accept(
-        &self,
-        stream: Box<dyn ByteStream>,
-        timeout: Duration,
-    ) -> Result<Secured, String> {
-        let handshake = TlsAcceptor::from(self.config.get()).accept(stream);
-        let stream = match tokio::time::timeout(timeout, handshake).await {
-            Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => return Err(error.to_string()),
-            Err(_) => return Err(format!("the TLS handshake took more than {timeout:?}")),
-        };
+    /// It fails.
+    pub(crate) async fn accept(&self, stream: Box<dyn ByteStream>) -> io::Result<Secured> {
+        let stream = TlsAcceptor::from(self.config.get()).accept(stream).await?;
         let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
         let certificate = shown.map(|shown| fingerprint(shown).into());
         Ok(Secured { stream: Box::new(stream), certificate })

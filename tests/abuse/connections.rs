@@ -18,7 +18,9 @@ use crate::wire::framed;
 
 /// What a server with little patience is told. Its connections get the short end, so nothing here
 /// takes long.
-const SHORT: [&str; 8] = [
+const SHORT: [&str; 10] = [
+    "--set",
+    "server.handshake_timeout=1s",
     "--set",
     "server.message_timeout=1s",
     "--set",

@@ -25,6 +25,7 @@ use tonic::{Code, Status};
 use crate::process::{PATIENCE, bundle};
 use crate::random::Random;
 use crate::steady::{assert_same, document, request};
+use crate::support::wrapped::wrapped;
 use crate::wire::reason;
 
 const CALLS: usize = 300;
@@ -35,48 +36,33 @@ const LONG: usize = 60;
 /// Documents that differ; the others are the same again.
 const DIFFERENT: usize = 20;
 
-struct Faulty {
-    encoder: Box<dyn Encoder>,
-    faults: Arc<Faults>,
-}
-
 struct Faults {
     on: AtomicBool,
     random: Mutex<Random>,
     panics: AtomicU64,
 }
 
-impl Encoder for Faulty {
-    fn width(&self) -> usize {
-        self.encoder.width()
-    }
-
-    fn max_sequence_tokens(&self) -> usize {
-        self.encoder.max_sequence_tokens()
-    }
-
-    fn encode(
+impl Faults {
+    /// What `encoder` makes of `batch`, or something worse.
+    fn encode<E: Encoder>(
         &self,
+        encoder: &E,
         batch: &PackedTokens,
         between_layers: &mut dyn FnMut(),
     ) -> Result<Rows, EncodeError> {
-        let faults = &self.faults;
-        let draw = if faults.on.load(Ordering::Relaxed) {
-            faults.random.lock().unwrap().below(8)
-        } else {
-            usize::MAX
-        };
-        let width = self.width();
+        let on = self.on.load(Ordering::Relaxed);
+        let draw = if on { self.random.lock().unwrap().below(8) } else { usize::MAX };
+        let width = encoder.width();
         let rows = |count: usize, value| Ok(Rows::new(vec![value; count * width], width).unwrap());
         match draw {
             0 => {
-                faults.panics.fetch_add(1, Ordering::Relaxed);
+                self.panics.fetch_add(1, Ordering::Relaxed);
                 panic!("the test asked for this");
             }
             1 => Err(EncodeError::Backend("the test asked for this".into())),
             2 => rows(batch.sequences(), f32::NAN),
             3 => rows(batch.sequences() - 1, 0.0),
-            _ => self.encoder.encode(batch, between_layers),
+            _ => encoder.encode(batch, between_layers),
         }
     }
 }
@@ -150,8 +136,11 @@ async fn every_document_is_answered_once_whatever_the_encoder_does() {
         random: Mutex::new(Random::of("faults")),
         panics: AtomicU64::new(0),
     });
-    let encoder = Box::new(nn::load(&bundle).unwrap());
-    let faulty = Arc::new(Faulty { encoder, faults: Arc::clone(&faults) });
+    let at_random = Arc::clone(&faults);
+    let faulty = wrapped(nn::load(&bundle).unwrap(), move |encoder, batch, between_layers| {
+        at_random.encode(encoder, batch, between_layers)
+    });
+    let faulty = Arc::new(faulty);
     // Small batches, so that there are many, and room for everything at once.
     let engine = EngineConfig {
         max_batch_tokens: 256,

@@ -205,6 +205,21 @@ async fn a_character_that_stands_for_many_counts_as_many() {
 }
 
 #[tokio::test]
+async fn a_text_of_too_many_tokens_is_refused_before_all_are_in_memory() {
+    let bundle = bundle();
+    let mut server = Server::start(bundle.path(), &["--set", "documents.max_text_tokens=1000"]);
+    let mut client = server.client().await;
+    let document = Document { text: "!؟.،".repeat(100_000), ..Document::default() };
+    let request = ClassifyRequest { document: Some(document), options: None };
+    let refused = timeout(PATIENCE, client.classify(request)).await.expect("an answer");
+    let figures = refused.unwrap_err().get_details_error_info().unwrap().metadata;
+    assert_eq!((&*figures["unit"], &*figures["limit"]), ("tokens or more", "1000"));
+    let counted: usize = figures["actual"].parse().unwrap();
+    assert!((1_001..100_000).contains(&counted), "{counted}");
+    server.assert_unharmed();
+}
+
+#[tokio::test]
 async fn ten_megabytes_of_tatweel_are_nothing() {
     let bundle = bundle();
     let args =

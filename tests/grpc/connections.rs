@@ -16,6 +16,9 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Code;
+use tonic_reflection::pb::v1::ServerReflectionRequest;
+use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
+use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
 
 use crate::harness::{PATIENCE, TestServer, assert_status, document, plain};
 
@@ -58,6 +61,20 @@ fn framed(message: &impl Message) -> Bytes {
     framed.into()
 }
 
+async fn until_there_is_room(server: &TestServer) {
+    let room = async {
+        loop {
+            if let Ok(channel) = server.endpoint().connect().await {
+                let mut client = ClassifierClient::new(channel);
+                if client.list_models(ListModelsRequest {}).await.is_ok() {
+                    break;
+                }
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, room).await.expect("there is room again");
+}
+
 #[tokio::test]
 async fn connections_over_the_limit_are_closed_and_room_is_found_again() {
     let limits = [
@@ -87,17 +104,7 @@ async fn connections_over_the_limit_are_closed_and_room_is_found_again() {
         // Those inside are served, and so is whoever comes when one has gone.
         first.list_models(ListModelsRequest {}).await.unwrap();
         others.clear();
-        let room = async {
-            loop {
-                if let Ok(channel) = server.endpoint().connect().await {
-                    let mut client = ClassifierClient::new(channel);
-                    if client.list_models(ListModelsRequest {}).await.is_ok() {
-                        break;
-                    }
-                }
-            }
-        };
-        tokio::time::timeout(PATIENCE, room).await.expect("there is room again");
+        until_there_is_room(&server).await;
     }
 }
 
@@ -107,13 +114,62 @@ async fn an_idle_connection_is_closed_and_a_busy_one_is_not() {
     server.gate.shut();
     let mut client = server.client().await;
     let busy = tokio::spawn(async move { client.classify(plain(document(0))).await });
-    // One that never says a word, and one that has said all it will.
-    let silent = TcpStream::connect(server.address).await.unwrap();
+    // One that has said all it will.
     let (_send, quiet) = by_hand(&server, 65_535).await;
-    ended(silent).await;
     let _ = tokio::time::timeout(PATIENCE, quiet).await.expect("the quiet connection ends");
     server.gate.open();
     busy.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn connections_on_which_http2_does_not_begin_give_their_places_back() {
+    let words = [&b""[..], b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r", b"GET / HTTP/1.1\r\n"];
+    let config = ServerConfig {
+        handshake_timeout: Duration::from_secs(1),
+        max_connections: words.len() + 1,
+        ..ServerConfig::default()
+    };
+    let server = start(config).await;
+    let mut client = server.client().await;
+    client.list_models(ListModelsRequest {}).await.unwrap();
+    let mut peers = Vec::new();
+    for words in words {
+        let mut peer = TcpStream::connect(server.address).await.unwrap();
+        peer.write_all(words).await.unwrap();
+        peers.push(peer);
+    }
+    for peer in peers {
+        ended(peer).await;
+    }
+    // Whoever has begun stays without a call, and others find the places.
+    client.list_models(ListModelsRequest {}).await.unwrap();
+    until_there_is_room(&server).await;
+}
+
+#[tokio::test]
+async fn silent_connections_do_not_hold_up_a_shutdown() {
+    let config = ServerConfig { handshake_timeout: PATIENCE, ..ServerConfig::default() };
+    let server = start(config).await;
+    let silent = TcpStream::connect(server.address).await.unwrap();
+    assert!(server.stop().await.closed_in_time);
+    ended(silent).await;
+}
+
+#[tokio::test]
+async fn what_no_call_has_read_is_bounded() {
+    let config = ServerConfig { connection_window_bytes: 65_536, ..ServerConfig::default() };
+    let server = start(config).await;
+    // What a client may send before anything is read.
+    let (mut send, _connection) = by_hand(&server, 65_535).await;
+    let (response, mut body) = send.send_request(head(&server, "ClassifyStream"), false).unwrap();
+    let _response = response.await.unwrap();
+    let room = async |body: &mut h2::SendStream<Bytes>| {
+        body.reserve_capacity(1 << 20);
+        std::future::poll_fn(|cx| body.poll_capacity(cx)).await.unwrap().unwrap()
+    };
+    assert_eq!(room(&mut body).await, 16_384);
+    let (_response, mut other) = send.send_request(head(&server, "Classify"), false).unwrap();
+    assert_eq!(room(&mut other).await, 16_384);
 }
 
 #[tokio::test]
@@ -154,6 +210,24 @@ async fn a_stream_may_pause_longer_than_a_message_but_not_for_ever() {
     }
     let end = responses.message().await.unwrap_err();
     assert_status(&end, Code::DeadlineExceeded, "MESSAGE_TIMEOUT");
+}
+
+#[tokio::test]
+async fn a_stream_of_reflection_may_not_pause_for_ever_either() {
+    let config = ServerConfig { stream_idle_timeout: SOON, ..ServerConfig::default() };
+    let server = start(config).await;
+    let (sender, requests) = mpsc::channel(1);
+    let request = ServerReflectionRequest {
+        host: String::new(),
+        message_request: Some(MessageRequest::ListServices(String::new())),
+    };
+    sender.send(request).await.unwrap();
+    let mut client = ServerReflectionClient::new(server.channel().await);
+    let reply = client.server_reflection_info(ReceiverStream::new(requests)).await.unwrap();
+    let mut responses = reply.into_inner();
+    let end = async { while responses.message().await.unwrap().is_some() {} };
+    tokio::time::timeout(PATIENCE, end).await.expect("the stream ends");
+    drop(sender);
 }
 
 #[tokio::test]

@@ -2,8 +2,8 @@
 
 use tasnif::server::ServerConfig;
 use tasnif::server::proto::{
-    self, ClassifyBatchRequest, ClassifyRequest, ClassifyResponse, LongText, Options, Token,
-    TokenizeRequest,
+    self, ClassifyBatchRequest, ClassifyRequest, ClassifyResponse, ClassifyStreamRequest, LongText,
+    Options, Token, TokenizeRequest,
 };
 use tonic::{Code, Request, Status};
 
@@ -166,4 +166,28 @@ async fn a_panic_of_the_model_fails_its_batch_and_not_the_server() {
     let status = client.classify(plain(document(0))).await.unwrap_err();
     assert_status(&status, Code::Internal, "WORKER_PANICKED");
     client.classify(plain(document(0))).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_message_of_very_many_task_names_is_not_even_decoded() {
+    let server = TestServer::start().await;
+    let options = Options { tasks: vec![String::new(); 1_500_000], ..Options::default() };
+    let mut client = server.client().await;
+    let batch =
+        ClassifyBatchRequest { documents: vec![document(0)], options: Some(options.clone()) };
+    let stream =
+        ClassifyStreamRequest { document: Some(document(0)), options: Some(options.clone()) };
+    let responses = client.classify_stream(tokio_stream::once(stream)).await.unwrap();
+    for status in [
+        client.classify(request(options)).await.unwrap_err(),
+        client.classify_batch(batch).await.unwrap_err(),
+        responses.into_inner().message().await.unwrap_err(),
+    ] {
+        let fields = assert_status(&status, Code::InvalidArgument, "TOO_MANY_FIELDS");
+        assert_eq!(fields, ["options.tasks"]);
+        assert_eq!(
+            (figure(&status, "limit"), figure(&status, "actual")),
+            ("1024".into(), "1500000".into())
+        );
+    }
 }

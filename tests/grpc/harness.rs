@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tasnif::bundle::Bundle;
 use tasnif::engine::{EngineConfig, EngineStats};
-use tasnif::nn::{self, EncodeError, Encoder, PackedTokens, Rows};
+use tasnif::nn::{self, Encoder};
 use tasnif::pipeline::{Classifier, DocumentLimits, LoadError, Models};
 use tasnif::server::proto::classifier_client::ClassifierClient;
 use tasnif::server::proto::{self, item_result::Outcome};
@@ -26,6 +26,7 @@ use tonic_health::pb::health_client::HealthClient;
 use tonic_types::StatusExt;
 
 use crate::support::tiny_bundle;
+use crate::support::wrapped::wrapped;
 
 /// Longest that a test waits for what must happen; far more than it ever takes.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
@@ -62,11 +63,6 @@ struct GateState {
     shut: bool,
     entered: usize,
     panics: usize,
-}
-
-struct Gated {
-    encoder: Box<dyn Encoder>,
-    gate: Arc<Gate>,
 }
 
 impl TestServer {
@@ -222,9 +218,12 @@ pub(crate) fn gated(
     engine: EngineConfig,
     gate: &Arc<Gate>,
 ) -> Result<Classifier, LoadError> {
-    let encoder = Box::new(nn::load(&bundle)?);
-    let gated = Arc::new(Gated { encoder, gate: Arc::clone(gate) });
-    Classifier::new(bundle, Some(name), gated, engine, DocumentLimits::default())
+    let gate = Arc::clone(gate);
+    let gated = wrapped(nn::load(&bundle)?, move |encoder, batch, between_layers| {
+        gate.pass();
+        encoder.encode(batch, between_layers)
+    });
+    Classifier::new(bundle, Some(name), Arc::new(gated), engine, DocumentLimits::default())
 }
 
 impl Gate {
@@ -279,25 +278,6 @@ impl Gate {
             panic!("the test asked for this");
         }
         let _state = self.changed.wait_while(state, |state| state.shut).unwrap();
-    }
-}
-
-impl Encoder for Gated {
-    fn width(&self) -> usize {
-        self.encoder.width()
-    }
-
-    fn max_sequence_tokens(&self) -> usize {
-        self.encoder.max_sequence_tokens()
-    }
-
-    fn encode(
-        &self,
-        batch: &PackedTokens,
-        between_layers: &mut dyn FnMut(),
-    ) -> Result<Rows, EncodeError> {
-        self.gate.pass();
-        self.encoder.encode(batch, between_layers)
     }
 }
 

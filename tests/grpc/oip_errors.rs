@@ -176,14 +176,46 @@ async fn a_malformed_tensor_is_refused_by_name() {
 #[tokio::test]
 async fn a_message_of_very_many_tensors_is_not_even_decoded() {
     let server = TestServer::start().await;
-    for request in [
-        changed(|r| r.inputs.resize(100_000, Default::default())),
-        changed(|r| r.outputs.resize(100_000, Default::default())),
-        changed(|r| r.raw_input_contents.resize(100_000, Vec::new())),
+    let many = || (0..100_000).map(|index| (index.to_string(), InferParameter::default()));
+    let contents = |contents: InferTensorContents| {
+        changed(|r| r.inputs[0].contents = Some(Box::new(contents)))
+    };
+    let texts = InferTensorContents {
+        bytes_contents: vec![Vec::new(); 200_000],
+        ..InferTensorContents::default()
+    };
+    let numbers =
+        InferTensorContents { int64_contents: vec![1; 100_000], ..InferTensorContents::default() };
+    for (field, limit, request) in [
+        ("inputs", "1024", changed(|r| r.inputs.resize(100_000, Default::default()))),
+        ("outputs", "1024", changed(|r| r.outputs.resize(100_000, Default::default()))),
+        (
+            "raw_input_contents",
+            "1024",
+            changed(|r| r.raw_input_contents.resize(100_000, Vec::new())),
+        ),
+        ("parameters", "1024", changed(|r| r.parameters.extend(many()))),
+        ("inputs.parameters", "1024", changed(|r| r.inputs[1].parameters.extend(many()))),
+        (
+            "outputs.parameters",
+            "1024",
+            changed(|r| {
+                r.outputs.push(wanted("topic.label", 0));
+                r.outputs[0].parameters.extend(many());
+            }),
+        ),
+        ("inputs.shape", "1024", changed(|r| r.inputs[0].shape = vec![1; 2_000])),
+        ("inputs.contents.bytes_contents", "131072", contents(texts)),
+        ("inputs.contents.int64_contents", "65536", contents(numbers)),
     ] {
         let status = refusal(&server, request).await;
-        assert_status(&status, Code::InvalidArgument, "TOO_MANY_FIELDS");
-        assert_eq!(figure(&status, "limit"), "1024");
+        let fields = assert_status(&status, Code::InvalidArgument, "TOO_MANY_FIELDS");
+        assert_eq!(
+            (fields.as_slice(), figure(&status, "limit").as_str()),
+            (&[field.to_owned()][..], limit)
+        );
+        let actual: usize = figure(&status, "actual").parse().unwrap();
+        assert!(actual > limit.parse().unwrap(), "{field}: {actual}");
     }
 }
 
@@ -253,6 +285,10 @@ async fn an_unknown_model_or_version_is_not_found() {
         let ready = ModelReadyRequest { name: name.clone(), version: version.clone() };
         let status = client.model_ready(ready).await.unwrap_err();
         assert_eq!(assert_status(&status, Code::NotFound, reason), [field]);
+        // Nobody needs a token to ask this, so nobody is told what there is.
+        for told in ["other", "tiny-1"] {
+            assert!(!status.message().contains(told), "{}", status.message());
+        }
         let metadata = ModelMetadataRequest { name, version };
         let status = client.model_metadata(metadata).await.unwrap_err();
         assert_eq!(assert_status(&status, Code::NotFound, reason), [field]);

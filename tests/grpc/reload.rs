@@ -303,7 +303,8 @@ async fn settings_that_cannot_work_are_named() {
     let stranger = new("strange", ReloadConfig::default());
     assert_eq!(stranger, Some(ReloadConfigError::UnknownModel("strange".to_owned())));
     let never = ReloadConfig { watch_interval: Duration::ZERO, ..ReloadConfig::default() };
-    assert_eq!(new("tiny", never), Some(ReloadConfigError::NoTime("watch_interval")));
+    let error = new("tiny", never).unwrap().to_string();
+    assert_eq!(error, "reload.watch_interval is 0ns; it must be from 1 ms to 1 year");
 }
 
 #[tokio::test]

@@ -12,9 +12,10 @@ use opentelemetry_proto::tonic::collector::trace::v1::{
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::trace::v1::Span;
 use tasnif::engine::EngineConfig;
-use tasnif::server::ServerConfig;
+use tasnif::server::oip::proto::ServerLiveRequest;
 use tasnif::server::proto::{self, ClassifyBatchRequest};
 use tasnif::server::telemetry::{MonitoringConfig, Tracing, TracingConfig};
+use tasnif::server::{AuthConfig, ServerConfig};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Request, Response, Status};
@@ -51,10 +52,13 @@ async fn collector() -> (SocketAddr, mpsc::UnboundedReceiver<ExportTraceServiceR
 }
 
 async fn traced(config: TracingConfig) -> TestServer {
+    traced_at(ServerConfig::default(), config).await
+}
+
+async fn traced_at(server: ServerConfig, config: TracingConfig) -> TestServer {
     let tracing = Tracing::start(&config).unwrap();
     assert!(tracing.is_some());
-    let (server, engine) = (ServerConfig::default(), EngineConfig::default());
-    let monitoring = MonitoringConfig::default();
+    let (engine, monitoring) = (EngineConfig::default(), MonitoringConfig::default());
     let server = TestServer::observed(server, engine, Gate::default(), monitoring, tracing).await;
     server.until("", ServingStatus::Serving).await;
     server
@@ -188,6 +192,35 @@ async fn the_caller_decides_first_and_the_ratio_otherwise() {
     let spans = spans(server, received).await;
     assert_eq!(spans.iter().filter(|(_, span)| span.kind == 2).count(), 1);
     assert!(spans.iter().all(|(_, span)| hex(&span.trace_id) == TRACE));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_may_not_call_has_no_say_in_what_is_traced() {
+    let (address, received) = collector().await;
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("tokens");
+    std::fs::write(&file, "news token-0123456789").unwrap();
+    let auth = AuthConfig { tokens_file: Some(file), open_health: true };
+    let server = ServerConfig { auth, ..ServerConfig::default() };
+    let server = traced_at(server, TracingConfig { sample_ratio: 0.0, ..to(address) }).await;
+    let mut client = server.client().await;
+    let sampled = format!("00-{TRACE}-{PARENT}-01");
+    assert!(client.classify(with(&sampled)).await.is_err());
+    let mut wrong = with(&sampled);
+    wrong.metadata_mut().insert("authorization", "Bearer token-9876543210".parse().unwrap());
+    assert!(client.classify(wrong).await.is_err());
+    // Open to all, so nobody's to trace.
+    let mut live = Request::new(ServerLiveRequest {});
+    live.metadata_mut().insert("traceparent", sampled.parse().unwrap());
+    crate::oip::client(&server).await.server_live(live).await.unwrap();
+    let mut right = with(&sampled);
+    right.metadata_mut().insert("authorization", "Bearer token-0123456789".parse().unwrap());
+    client.classify(right).await.unwrap();
+    let spans = spans(server, received).await;
+    let calls: Vec<_> = spans.iter().filter(|(_, span)| span.kind == 2).collect();
+    assert_eq!(calls.len(), 1);
+    let said = attributes(calls[0].1.attributes.clone());
+    assert_eq!(said["rpc.grpc.status_code"], Value::IntValue(0));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::process::{Output, Stdio};
+use std::process::{Command, Output, Stdio};
 
 use serde_json::{Value, json};
 
@@ -23,15 +23,40 @@ fn archive(dir: &Dir) -> String {
     dir.name("in")
 }
 
-/// The arguments of a run over `archive` to `out`.
-fn args<'a>(archive: &'a str, out: &'a str) -> Vec<&'a str> {
-    vec![archive, "-o", out, "--part-rows", "7", "--scores", "--batch-tokens", "200"]
+/// An archive, and where its answers go.
+struct Case {
+    dir: Dir,
+    archive: String,
+    out: String,
+}
+
+impl Case {
+    fn new(out: &str) -> Self {
+        let dir = Dir::new();
+        let (archive, out) = (archive(&dir), dir.name(out));
+        Self { dir, archive, out }
+    }
+
+    /// One whose answers are there.
+    fn scored(out: &str) -> Self {
+        let case = Self::new(out);
+        scored(&case.args());
+        case
+    }
+
+    fn args(&self) -> Vec<&str> {
+        let Self { archive, out, .. } = self;
+        vec![archive, "-o", out, "--part-rows", "7", "--scores", "--batch-tokens", "200"]
+    }
 }
 
 /// Starts a run and kills it once `parts` parts are written, if it gets that far.
 /// Returns whether it was killed.
 fn killed_after(parts: usize, args: &[&str]) -> bool {
-    let mut command = score_command(&[args, &["--log", "tasnif=debug"]].concat());
+    killed(parts, score_command(&[args, &["--log", "tasnif=debug"]].concat()))
+}
+
+fn killed(parts: usize, mut command: Command) -> bool {
     let mut child = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
     let log = BufReader::new(child.stderr.take().unwrap());
     let mut written = log.lines().map(Result::unwrap).filter(|line| line.contains("part written"));
@@ -61,10 +86,10 @@ fn same(dir: &Dir, out: &str, expected: &BTreeMap<String, Vec<u8>>) {
 #[test]
 fn killed_anywhere_and_resumed_it_ends_as_if_undisturbed() {
     for out in ["parts", "whole.jsonl", "whole.csv", "whole.parquet"] {
-        let dir = Dir::new();
-        let archive = archive(&dir);
-        let (output, report) = (dir.name(out), dir.name("report.html"));
-        let args = [args(&archive, &output), vec!["--report", &report]].concat();
+        let case = Case::new(out);
+        let dir = &case.dir;
+        let report = dir.name("report.html");
+        let args = [case.args(), vec!["--report", &report]].concat();
         scored(&args);
         let expected = dir.state(out);
         let expected_report = dir.read("report.html");
@@ -81,13 +106,13 @@ fn killed_anywhere_and_resumed_it_ends_as_if_undisturbed() {
             }
             let output = resume(&args);
             assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
-            same(&dir, out, &expected);
+            same(dir, out, &expected);
             assert!(dir.read("report.html") == expected_report, "the report differs");
         }
         assert!(kills > 4, "only {kills} runs were killed before their end");
         let again = resume(&args);
         assert_eq!(again.status.code(), Some(0), "{}", stderr(&again));
-        same(&dir, out, &expected);
+        same(dir, out, &expected);
     }
 }
 
@@ -95,11 +120,8 @@ fn killed_anywhere_and_resumed_it_ends_as_if_undisturbed() {
 /// these are made by hand, so that none is left to luck.
 #[test]
 fn half_written_files_are_written_again() {
-    let dir = Dir::new();
-    let archive = archive(&dir);
-    let out = dir.name("out");
-    let args = args(&archive, &out);
-    scored(&args);
+    let case = Case::scored("out");
+    let (dir, args) = (&case.dir, case.args());
     let expected = dir.state("out");
     let manifest = String::from_utf8(dir.read("out.manifest.jsonl")).unwrap();
     let lines: Vec<&str> = manifest.split_inclusive('\n').collect();
@@ -109,7 +131,7 @@ fn half_written_files_are_written_again() {
     for parts in 0..lines.len() - 1 {
         let text: String = lines[..=parts].concat();
         for torn in ["", "{\"part\":", lines[parts + 1].trim_end()] {
-            let kept = kept_answers(&dir, &args, parts);
+            let kept = kept_answers(dir, &args, parts);
             dir.write("out.manifest.jsonl", format!("{text}{torn}"));
             dir.write("out.rejects.jsonl", [&rejects[..], b"{\"file\": \"half"].concat());
             for (name, bytes) in kept {
@@ -121,14 +143,14 @@ fn half_written_files_are_written_again() {
             }
             let output = resume(&args);
             assert_eq!(output.status.code(), Some(0), "{parts} {torn:.20}: {}", stderr(&output));
-            same(&dir, "out", &expected);
+            same(dir, "out", &expected);
         }
     }
     // Not even the first line was written.
     for torn in ["", "{\"tasnif\""] {
         dir.write("out.manifest.jsonl", torn);
         assert_eq!(resume(&args).status.code(), Some(0));
-        same(&dir, "out", &expected);
+        same(dir, "out", &expected);
     }
 }
 
@@ -143,11 +165,8 @@ fn kept_answers(dir: &Dir, args: &[&str], parts: usize) -> BTreeMap<String, Vec<
 
 #[test]
 fn a_part_that_was_changed_is_noticed() {
-    let dir = Dir::new();
-    let archive = archive(&dir);
-    let out = dir.name("out");
-    let args = args(&archive, &out);
-    scored(&args);
+    let case = Case::scored("out");
+    let (dir, args) = (&case.dir, case.args());
     let part = dir.read("out/part-00001.jsonl");
     dir.write("out/part-00001.jsonl", &part[..part.len() - 1]);
     fails(&[&args[..], &["--resume"]].concat(), 8, "part-00001.jsonl is not as it was written");
@@ -155,31 +174,27 @@ fn a_part_that_was_changed_is_noticed() {
 
 #[test]
 fn what_is_there_is_neither_overwritten_nor_resumed_unasked() {
-    let dir = Dir::new();
-    let archive = archive(&dir);
-    let out = dir.name("out.jsonl");
-    let args = args(&archive, &out);
-    scored(&args);
+    let case = Case::scored("out.jsonl");
+    let (dir, args) = (&case.dir, case.args());
     let expected = dir.state("out");
     fails(&args, 2, "--resume");
-    same(&dir, "out", &expected);
+    same(dir, "out", &expected);
     let few = args.iter().map(|arg| if *arg == "7" { "9" } else { *arg }).collect::<Vec<_>>();
     scored(&[&few[..], &["--overwrite"]].concat());
     assert_eq!(answers(&dir.lines("out.jsonl")).len(), ROWS);
     // Files of others stay.
     let parts = dir.name("parts");
     dir.write("parts/notes.txt", "mine");
-    fails(&[&archive, "-o", &parts], 2, "--overwrite");
-    scored(&[&archive, "-o", &parts, "--overwrite"]);
+    fails(&[&case.archive, "-o", &parts], 2, "--overwrite");
+    scored(&[&case.archive, "-o", &parts, "--overwrite"]);
     assert_eq!(dir.read("parts/notes.txt"), b"mine");
 }
 
 #[test]
 fn another_input_model_or_option_is_refused_with_the_reason() {
-    let dir = Dir::new();
-    let archive = archive(&dir);
-    let out = dir.name("out");
-    let resumed = [args(&archive, &out), vec!["--resume"]].concat();
+    let case = Case::new("out");
+    let dir = &case.dir;
+    let resumed = [case.args(), vec!["--resume"]].concat();
     assert_eq!(score(&resumed).status.code(), Some(0), "nothing to resume is no fault");
     let manifest = dir.read("out.manifest.jsonl");
 
@@ -222,11 +237,8 @@ fn another_input_model_or_option_is_refused_with_the_reason() {
 #[cfg(unix)]
 #[test]
 fn one_output_has_one_writer() {
-    let dir = Dir::new();
-    let archive = archive(&dir);
-    let out = dir.name("out");
-    let args = args(&archive, &out);
-    scored(&args);
+    let case = Case::scored("out");
+    let (dir, args) = (&case.dir, case.args());
     let manifest = fs::File::open(dir.path("out.manifest.jsonl")).unwrap();
     manifest.lock().unwrap();
     fails(&[&args[..], &["--resume"]].concat(), 8, "another process");
@@ -236,17 +248,14 @@ fn one_output_has_one_writer() {
 #[cfg(unix)]
 #[test]
 fn a_full_disk_ends_it_with_a_code_and_leaves_what_was_done() {
-    let dir = Dir::new();
-    let archive = archive(&dir);
-    let out = dir.name("out");
-    let args = args(&archive, &out);
-    scored(&args);
+    let case = Case::scored("out");
+    let (dir, args) = (&case.dir, case.args());
     let expected = dir.state("out");
     let mut met = 0;
     for blocks in 1..40 {
         // A bound on the size of each file stands for one on all of them.
         let script = format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$@\"");
-        let mut command = std::process::Command::new("sh");
+        let mut command = Command::new("sh");
         command.args(["-c", &script, "sh", env!("CARGO_BIN_EXE_tasnif"), "score", "--quiet"]);
         let output =
             command.args(["--model", &MODEL.1]).args(&args).arg("--overwrite").output().unwrap();
@@ -258,7 +267,7 @@ fn a_full_disk_ends_it_with_a_code_and_leaves_what_was_done() {
         met += 1;
         let output = resume(&args);
         assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
-        same(&dir, "out", &expected);
+        same(dir, "out", &expected);
     }
     assert!(met > 3, "{met}");
 }
@@ -273,13 +282,7 @@ fn the_shipped_model_gives_the_same_bytes_too() {
     let run = |more: &[&str]| tasnif(&[&args[..], more].concat());
     assert!(run(&[]).output().unwrap().status.success());
     let expected = dir.state("out");
-    let mut command = run(&["--overwrite", "--log", "tasnif=debug"]);
-    let mut child = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
-    let log = BufReader::new(child.stderr.take().unwrap());
-    let written = log.lines().map(Result::unwrap).find(|line| line.contains("part written"));
-    assert!(written.is_some());
-    child.kill().unwrap();
-    child.wait().unwrap();
+    assert!(killed(1, run(&["--overwrite", "--log", "tasnif=debug"])));
     assert!(!dir.exists("out.jsonl"));
     let output = run(&["--resume"]).output().unwrap();
     assert!(output.status.success(), "{}", stderr(&output));

@@ -6,6 +6,7 @@
 
 pub mod process;
 pub mod tiny;
+pub mod wrapped;
 
 use std::path::Path;
 

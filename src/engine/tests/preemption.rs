@@ -1,13 +1,14 @@
 //! Urgent work that runs between the layers of a batch.
 
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::advance;
 
 use super::fake::*;
 use super::panics::arm;
-use crate::engine::{DrainReport, EngineConfig, EngineError, JobTiming};
+use crate::engine::{DrainReport, Engine, EngineConfig, EngineError, JobTiming, Output};
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -22,6 +23,14 @@ fn at(call: &Call) -> (u32, usize) {
     tags.dedup();
     assert_eq!(tags.len(), 1, "{tags:?}");
     (tags[0], call.layer)
+}
+
+/// An engine in the first of the two layers of a bulk batch.
+async fn in_a_bulk_batch() -> (Arc<Engine>, Calls, Begun<Result<Output, EngineError>>, Call) {
+    let (engine, calls) = layered(2, wide());
+    let slow = submit(&engine, bulk(9, &[10, 10])).await;
+    let layer = calls.next().await;
+    (engine, calls, slow, layer)
 }
 
 /// Lets `layers` of whatever runs go, and returns what they were.
@@ -86,9 +95,7 @@ async fn a_call_does_not_share_the_batch_of_a_flood_even_if_the_encoder_cannot_p
 
 #[tokio::test]
 async fn urgent_work_is_not_interrupted_and_does_not_go_on_for_ever() {
-    let (engine, calls) = layered(2, wide());
-    let slow = submit(&engine, bulk(9, &[10, 10])).await;
-    let layer = calls.next().await;
+    let (engine, calls, slow, layer) = in_a_bulk_batch().await;
     let mut open = vec![submit(&engine, of("1", job(1, &[8]))).await];
     layer.go();
     let mut order = Vec::new();
@@ -110,9 +117,7 @@ async fn urgent_work_is_not_interrupted_and_does_not_go_on_for_ever() {
 
 #[tokio::test]
 async fn a_panic_of_the_encoder_on_urgent_work_leaves_the_batch_it_interrupts_alone() {
-    let (engine, calls) = layered(2, wide());
-    let slow = submit(&engine, bulk(9, &[10, 10])).await;
-    let layer = calls.next().await;
+    let (engine, calls, slow, layer) = in_a_bulk_batch().await;
     let bad = submit(&engine, job(PANICS, &[5])).await;
     layer.go();
     assert_eq!(let_go(&calls, 2).await, [(PANICS, 0), (PANICS, 1)]);
@@ -126,9 +131,7 @@ async fn a_panic_of_the_encoder_on_urgent_work_leaves_the_batch_it_interrupts_al
 
 #[tokio::test]
 async fn urgent_work_that_fails_to_encode_fails_alone() {
-    let (engine, calls) = layered(2, wide());
-    let slow = submit(&engine, bulk(9, &[10, 10])).await;
-    let layer = calls.next().await;
+    let (engine, calls, slow, layer) = in_a_bulk_batch().await;
     let [bad, good] =
         [submit(&engine, job(FAILS, &[3])).await, submit(&engine, job(2, &[3])).await];
     drop((layer, calls));
@@ -139,9 +142,7 @@ async fn urgent_work_that_fails_to_encode_fails_alone() {
 
 #[tokio::test]
 async fn a_panic_of_the_queue_between_layers_answers_every_job_and_the_engine_goes_on() {
-    let (engine, calls) = layered(2, wide());
-    let slow = submit(&engine, bulk(9, &[10, 10])).await;
-    let layer = calls.next().await;
+    let (engine, calls, slow, layer) = in_a_bulk_batch().await;
     let mut armed = pin!(engine.submit(job(1, &[5])));
     arm(armed.as_mut());
     let waiting = submit(&engine, bulk(8, &[10])).await;
@@ -160,9 +161,7 @@ async fn a_panic_of_the_queue_between_layers_answers_every_job_and_the_engine_go
 #[tokio::test(start_paused = true)]
 async fn the_time_of_urgent_work_counts_once() {
     let _clock = freeze();
-    let (engine, calls) = layered(2, wide());
-    let slow = submit(&engine, bulk(9, &[10, 10])).await;
-    let layer = calls.next().await;
+    let (engine, calls, slow, layer) = in_a_bulk_batch().await;
     let quick = submit(&engine, job(1, &[5])).await;
     advance(100 * MS).await;
     layer.go();
@@ -185,9 +184,7 @@ async fn the_time_of_urgent_work_counts_once() {
 #[tokio::test(start_paused = true)]
 async fn a_drain_waits_for_urgent_work_and_for_the_batch_it_interrupts() {
     let _clock = freeze();
-    let (engine, calls) = layered(2, wide());
-    let slow = submit(&engine, bulk(9, &[10, 10])).await;
-    let layer = calls.next().await;
+    let (engine, calls, slow, layer) = in_a_bulk_batch().await;
     let quick = submit(&engine, job(1, &[5])).await;
     let report = drain(&engine, 10 * MS).await;
     layer.go();
@@ -201,9 +198,7 @@ async fn a_drain_waits_for_urgent_work_and_for_the_batch_it_interrupts() {
 #[tokio::test(start_paused = true)]
 async fn at_the_timeout_of_a_drain_a_batch_and_what_interrupts_it_are_given_up() {
     let _clock = freeze();
-    let (engine, calls) = layered(2, wide());
-    let slow = submit(&engine, bulk(9, &[10, 10])).await;
-    let layer = calls.next().await;
+    let (engine, calls, slow, layer) = in_a_bulk_batch().await;
     let quick = submit(&engine, job(1, &[5])).await;
     let report = drain(&engine, 10 * MS).await;
     layer.go();

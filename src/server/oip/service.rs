@@ -147,7 +147,10 @@ impl GrpcInferenceService for OpenInference {
         request: Request<ModelReadyRequest>,
     ) -> Result<Response<ModelReadyResponse>, Status> {
         let ModelReadyRequest { name, version } = request.into_inner();
-        find(&self.models, &name, &version.unwrap_or_default(), ["name", "version"])?;
+        let version = version.unwrap_or_default();
+        let found = find(&self.models, &name, &version, ["name", "version"]);
+        // Whoever asks may have no token, and is not told what there is.
+        found.map_err(|error| error.without_known(name))?;
         Ok(Response::new(ModelReadyResponse { ready: self.is_ready() }))
     }
 

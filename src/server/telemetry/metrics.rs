@@ -9,50 +9,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::RwLock;
-use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::encoding::text;
 use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::family::{Family, MetricConstructor};
+use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 use tonic::Code;
 
 use super::engine::{CacheCollector, EngineCollector};
 use super::process::ProcessCollector;
+use super::series::{
+    Buckets, CallLabels, DocumentLabels, ErrorLabels, Histograms, LabelLabels, METHODS,
+    MethodLabels, ModelLabels, OTHER, OutcomeLabels, RefusalLabels, SCORES, SECONDS, TOKENS,
+    TaskLabels, WINDOWS, code_name, lane_name,
+};
 use crate::engine::Lane;
 use crate::pipeline::{CacheStats, Classification, ModelInfo, Models, ReloadOutcome};
 use crate::server::status::REASONS;
-
-/// The label of methods that the server does not have, and of reasons that it does not know: what
-/// a client asks for can be anything, and a label must not be.
-pub(super) const OTHER: &str = "other";
-
-/// Every method of the server.
-pub(super) const METHODS: [&str; 15] = [
-    "tasnif.v1.Classifier/Classify",
-    "tasnif.v1.Classifier/ClassifyBatch",
-    "tasnif.v1.Classifier/ClassifyStream",
-    "tasnif.v1.Classifier/ListModels",
-    "tasnif.v1.Classifier/Tokenize",
-    "inference.GRPCInferenceService/ServerLive",
-    "inference.GRPCInferenceService/ServerReady",
-    "inference.GRPCInferenceService/ModelReady",
-    "inference.GRPCInferenceService/ServerMetadata",
-    "inference.GRPCInferenceService/ModelMetadata",
-    "inference.GRPCInferenceService/ModelInfer",
-    "grpc.health.v1.Health/Check",
-    "grpc.health.v1.Health/Watch",
-    "grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
-    "grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
-];
-
-const SECONDS: &[f64] =
-    &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
-const WINDOWS: &[f64] = &[1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
-const TOKENS: &[f64] =
-    &[16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 2048.0, 4096.0, 16_384.0, 65_536.0];
-const SCORES: &[f64] = &[0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99];
 
 /// What one server counts.
 pub struct Metrics {
@@ -89,7 +63,7 @@ pub(super) type CacheSource = Box<dyn Fn() -> CacheStats + Send + Sync>;
 pub enum ConnectionRefusal {
     /// There were as many as there may be.
     Limit,
-    /// The TLS handshake failed or took too long.
+    /// TLS or HTTP/2 did not begin, or not in time.
     Handshake,
     /// The system gave none, such as for want of file descriptors.
     Accept,
@@ -106,68 +80,6 @@ pub(super) enum Scope {
     Call,
     /// That of one document of a batch or a stream.
     Document,
-}
-
-type Histograms<L> = Family<L, Histogram, Buckets>;
-
-#[derive(Clone, Copy)]
-struct Buckets(&'static [f64]);
-
-impl MetricConstructor<Histogram> for Buckets {
-    fn new_metric(&self) -> Histogram {
-        Histogram::new(self.0.iter().copied())
-    }
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct MethodLabels {
-    method: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct CallLabels {
-    method: &'static str,
-    code: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ErrorLabels {
-    scope: &'static str,
-    reason: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ModelLabels {
-    model: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct DocumentLabels {
-    model: String,
-    lane: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct TaskLabels {
-    model: String,
-    task: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct LabelLabels {
-    model: String,
-    task: String,
-    label: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct RefusalLabels {
-    reason: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OutcomeLabels {
-    outcome: &'static str,
 }
 
 impl Metrics {
@@ -431,36 +343,6 @@ impl Scope {
 impl Drop for OpenConnection {
     fn drop(&mut self) {
         self.0.dec();
-    }
-}
-
-pub(super) fn lane_name(lane: Lane) -> &'static str {
-    match lane {
-        Lane::Interactive => "interactive",
-        Lane::Bulk => "bulk",
-    }
-}
-
-/// The name that the gRPC specification gives a code.
-fn code_name(code: Code) -> &'static str {
-    match code {
-        Code::Ok => "OK",
-        Code::Cancelled => "CANCELLED",
-        Code::Unknown => "UNKNOWN",
-        Code::InvalidArgument => "INVALID_ARGUMENT",
-        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
-        Code::NotFound => "NOT_FOUND",
-        Code::AlreadyExists => "ALREADY_EXISTS",
-        Code::PermissionDenied => "PERMISSION_DENIED",
-        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
-        Code::FailedPrecondition => "FAILED_PRECONDITION",
-        Code::Aborted => "ABORTED",
-        Code::OutOfRange => "OUT_OF_RANGE",
-        Code::Unimplemented => "UNIMPLEMENTED",
-        Code::Internal => "INTERNAL",
-        Code::Unavailable => "UNAVAILABLE",
-        Code::DataLoss => "DATA_LOSS",
-        Code::Unauthenticated => "UNAUTHENTICATED",
     }
 }
 

@@ -3,6 +3,7 @@
 //! | file | what it does |
 //! |---|---|
 //! | `metrics` | every metric that calls and documents count, in a registry of the server's own |
+//! | `series` | what those are told apart by: labels, their values, buckets |
 //! | `engine`, `process` | metrics that are read when somebody asks: engines, models, the process |
 //! | `monitoring` | `/metrics`, `/healthz` and `/readyz` on a port of their own |
 //! | `tracing` | spans over OTLP, and the trace context that a caller sends |
@@ -18,6 +19,7 @@ mod metrics;
 mod monitoring;
 mod observer;
 mod process;
+mod series;
 mod tracing;
 
 use std::sync::Arc;

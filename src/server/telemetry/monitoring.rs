@@ -21,7 +21,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use super::metrics::Metrics;
-use crate::server::config::ConfigError;
+use crate::pipeline::{SettingError, check_times};
 use crate::server::lifecycle::{Lifecycle, Phase};
 
 /// Bytes that the head of a request may have, and headers in it.
@@ -67,25 +67,18 @@ impl MonitoringConfig {
     ///
     /// # Errors
     /// Names the first that cannot work, with its value and what is allowed.
-    pub fn validate(&self) -> Result<(), ConfigError> {
+    pub fn validate(&self) -> Result<(), SettingError> {
         if !(1..=1024).contains(&self.max_connections) {
-            return Err(ConfigError {
+            return Err(SettingError {
                 field: "monitoring.max_connections",
                 value: self.max_connections.to_string(),
                 expected: "from 1 to 1024",
             });
         }
-        let times = [
+        check_times([
             ("monitoring.header_timeout", self.header_timeout),
             ("monitoring.max_connection_age", self.max_connection_age),
-        ];
-        match times.into_iter().find(|(_, time)| time.is_zero()) {
-            None => Ok(()),
-            Some((field, time)) => {
-                let value = format!("{time:?}");
-                Err(ConfigError { field, value, expected: "more than no time" })
-            }
-        }
+        ])
     }
 }
 

@@ -11,10 +11,12 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
 use super::Observability;
-use super::metrics::{Metrics, OTHER, Scope};
+use super::metrics::{Metrics, Scope};
+use super::series::OTHER;
 use super::tracing::{self as spans, CallSpan, Tracing};
 use crate::engine::Lane;
 use crate::pipeline::{Classification, Document};
+use crate::server::auth::asks_health;
 use crate::server::call_log::{CallLog, Ids};
 use crate::server::status::CallError;
 
@@ -66,17 +68,23 @@ impl Observer {
         &self.metrics
     }
 
-    /// Takes note of a call that starts now, and puts its [`CallObserver`] into `request`.
-    pub(crate) fn call<B>(self: &Arc<Self>, request: &mut Request<B>) -> CallRecord {
-        let method = Metrics::method(request.uri().path());
-        let remote = spans::remote_context(request.headers());
-        // Probes ask every few seconds and would drown the rest.
-        let tracer = self.tracer.as_ref().filter(|_| !method.starts_with("grpc.health."));
+    /// Takes note of a call that starts now, and puts its [`CallObserver`] into `request`. Whoever
+    /// is not `admitted` has no say in what is traced.
+    pub(crate) fn call<B>(
+        self: &Arc<Self>,
+        request: &mut Request<B>,
+        admitted: bool,
+    ) -> CallRecord {
+        let path = request.uri().path();
+        let method = Metrics::method(path);
+        let remote = spans::remote_context(request.headers()).filter(|_| admitted);
+        // Probes ask every few seconds and would drown the rest; they may need no token, too.
+        let tracer = self.tracer.as_ref().filter(|_| !asks_health(path));
         let span = tracer.map(|tracer| CallSpan::start(tracer, method, remote.as_ref()));
         let context = span.as_ref().map(CallSpan::context);
         let trace = context.as_ref().or(remote.as_ref()).map(SpanContext::trace_id);
         let ids = Ids::new(request.headers(), trace.map(|id| id.to_string()));
-        let log = CallLog::start(request.uri().path(), ids.clone());
+        let log = CallLog::start(path, ids.clone());
         let sampled = context.filter(SpanContext::is_sampled);
         request.extensions_mut().insert(CallObserver {
             observer: Arc::clone(self),

@@ -23,10 +23,10 @@ use opentelemetry_sdk::trace::{
 };
 use tonic::Code;
 
-use super::metrics::{OTHER, lane_name};
+use super::series::{OTHER, lane_name};
 use crate::engine::Lane;
 use crate::pipeline::Classification;
-use crate::server::config::ConfigError;
+use crate::pipeline::{SettingError, check_times};
 
 /// Spans that wait to be sent, at most.
 const MAX_QUEUED_SPANS: usize = 4_096;
@@ -72,9 +72,9 @@ impl TracingConfig {
     ///
     /// # Errors
     /// Names the first that cannot work, with its value and what is allowed.
-    pub fn validate(&self) -> Result<(), ConfigError> {
+    pub fn validate(&self) -> Result<(), SettingError> {
         let fault = |field, value: &dyn ToString, expected| {
-            Err(ConfigError { field, value: value.to_string(), expected })
+            Err(SettingError { field, value: value.to_string(), expected })
         };
         if let Some(endpoint) = &self.otlp_endpoint {
             // A collector is a neighbour; for a far one there is the collector's own TLS.
@@ -92,15 +92,10 @@ impl TracingConfig {
         if self.service_name.is_empty() {
             return fault("tracing.service_name", &self.service_name, "at least one character");
         }
-        for (field, time) in [
+        check_times([
             ("tracing.export_timeout", self.export_timeout),
             ("tracing.flush_timeout", self.flush_timeout),
-        ] {
-            if time.is_zero() {
-                return fault(field, &format!("{time:?}"), "more than no time");
-            }
-        }
-        Ok(())
+        ])
     }
 }
 
@@ -110,7 +105,7 @@ impl TracingConfig {
 pub enum TracingError {
     /// A setting cannot work.
     #[error("setting {0}")]
-    Config(#[from] ConfigError),
+    Config(#[from] SettingError),
     /// The exporter cannot be made.
     #[error("the OTLP exporter cannot be made: {0}")]
     Exporter(#[from] ExporterBuildError),
@@ -362,6 +357,7 @@ mod tests {
             ("tracing.service_name", TracingConfig { service_name: String::new(), ..good() }),
             ("tracing.export_timeout", TracingConfig { export_timeout: Duration::ZERO, ..good() }),
             ("tracing.flush_timeout", TracingConfig { flush_timeout: Duration::ZERO, ..good() }),
+            ("tracing.flush_timeout", TracingConfig { flush_timeout: Duration::MAX, ..good() }),
         ] {
             assert_eq!(bad.validate().unwrap_err().field, field);
         }
