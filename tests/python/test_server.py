@@ -5,6 +5,7 @@ user's would. Run by .ci/run after a release build:
 """
 
 import concurrent.futures
+import os
 import re
 import signal
 import subprocess
@@ -21,7 +22,7 @@ from grpc_status import rpc_status
 from grpc_tools import protoc
 
 ROOT = Path(__file__).resolve().parents[2]
-BINARY = ROOT / "target/release/tasnif"
+BINARY = os.environ.get("TASNIF_BINARY", ROOT / "target/release/tasnif")
 SERVICE = "tasnif.v1.Classifier"
 START_LIMIT_S, CALL_LIMIT_S, STOP_LIMIT_S = 60, 60, 60
 
@@ -44,10 +45,10 @@ def api(tmp_path_factory):
 
 
 class Server:
-    """`tasnif serve` on a free port."""
+    """`tasnif serve` on a free port, or on the one that is asked for."""
 
-    def __init__(self):
-        command = [str(BINARY), "serve", "--listen", "127.0.0.1:0"]
+    def __init__(self, *arguments, listen="127.0.0.1:0", credentials=None, options=None):
+        command = [str(BINARY), "serve", "--listen", listen, *arguments]
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, encoding="utf-8")
         self.address = None
         for line in self.process.stderr:
@@ -57,7 +58,10 @@ class Server:
         assert self.address, f"the server ended with {self.process.wait()}"
         # Its log must not fill the pipe.
         threading.Thread(target=self.process.stderr.read, daemon=True).start()
-        self.channel = grpc.insecure_channel(self.address)
+        if credentials:
+            self.channel = grpc.secure_channel(self.address, credentials, options)
+        else:
+            self.channel = grpc.insecure_channel(self.address)
         self.wait_until_serving()
 
     def wait_until_serving(self):
