@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use tasnif::archive::{Archive, ArchiveSettings, Progress};
 use tasnif::bundle::Bundle;
 use tasnif::engine::{Admission, Engine, EngineConfig, Job, Lane};
-use tasnif::nn::{self, EncodeError, Encoder, PackedTokens, Rows};
+use tasnif::nn::{self, EncodeError, Encoder, PackedTokens, PrecisionChoice, Rows};
 use tasnif::pipeline::{Classifier, Document, DocumentLimits, LongText, token_windows};
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
@@ -42,7 +42,7 @@ fn main() {
     println!("{ARTICLES} articles, {tokens} tokens, {} threads", nn::default_threads());
 
     let encoder =
-        Arc::new(Timed { encoder: nn::load(&bundle).unwrap(), busy_us: AtomicU64::new(0) });
+        Arc::new(Timed { encoder: nn::load(&bundle, PrecisionChoice::default()).unwrap(), busy_us: AtomicU64::new(0) });
     let config = EngineConfig::default();
     let engine = {
         let _clock = runtime.enter();

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tasnif::bundle::Bundle;
 use tasnif::engine::EngineConfig;
-use tasnif::nn::{self, EncodeError, Encoder, PackedTokens, Rows};
+use tasnif::nn::{self, EncodeError, Encoder, PackedTokens, PrecisionChoice, Rows};
 use tasnif::pipeline::{Classifier, DocumentLimits, Models};
 use tasnif::server::proto::classifier_client::ClassifierClient;
 use tasnif::server::proto::item_result::Outcome;
@@ -150,7 +150,7 @@ async fn every_document_is_answered_once_whatever_the_encoder_does() {
         random: Mutex::new(Random::of("faults")),
         panics: AtomicU64::new(0),
     });
-    let encoder = Box::new(nn::load(&bundle).unwrap());
+    let encoder = Box::new(nn::load(&bundle, PrecisionChoice::default()).unwrap());
     let faulty = Arc::new(Faulty { encoder, faults: Arc::clone(&faults) });
     // Small batches, so that there are many, and room for everything at once.
     let engine = EngineConfig {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tasnif::bundle::Bundle;
 use tasnif::engine::{EngineConfig, EngineStats};
-use tasnif::nn::{self, EncodeError, Encoder, PackedTokens, Rows};
+use tasnif::nn::{self, EncodeError, Encoder, PackedTokens, PrecisionChoice, Rows};
 use tasnif::pipeline::{Classifier, DocumentLimits, LoadError, Models};
 use tasnif::server::proto::classifier_client::ClassifierClient;
 use tasnif::server::proto::{self, item_result::Outcome};
@@ -222,7 +222,7 @@ pub(crate) fn gated(
     engine: EngineConfig,
     gate: &Arc<Gate>,
 ) -> Result<Classifier, LoadError> {
-    let encoder = Box::new(nn::load(&bundle)?);
+    let encoder = Box::new(nn::load(&bundle, PrecisionChoice::default())?);
     let gated = Arc::new(Gated { encoder, gate: Arc::clone(gate) });
     Classifier::new(bundle, Some(name), gated, engine, DocumentLimits::default())
 }
