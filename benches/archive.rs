@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use tasnif::archive::{Archive, ArchiveSettings, Progress};
 use tasnif::bundle::Bundle;
 use tasnif::engine::{Admission, Engine, EngineConfig, Job, Lane};
-use tasnif::nn::{self, Encoder};
+use tasnif::nn::{self, Encoder, PrecisionChoice};
 use tasnif::pipeline::{Classifier, Document, DocumentLimits, LongText, token_windows};
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
@@ -49,7 +49,7 @@ fn main() {
 
     let busy_us = Arc::new(AtomicU64::new(0));
     let busy = Arc::clone(&busy_us);
-    let timed = wrapped(nn::load(&bundle).unwrap(), move |encoder, batch, between_layers| {
+    let timed = wrapped(nn::load(&bundle, PrecisionChoice::default()).unwrap(), move |encoder, batch, between_layers| {
         let began = Instant::now();
         let rows = encoder.encode(batch, between_layers);
         busy.fetch_add(began.elapsed().as_micros() as u64, Ordering::Relaxed);

@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 use tasnif::engine::EngineConfig;
-use tasnif::nn;
+use tasnif::nn::{self, PrecisionChoice};
 use tasnif::pipeline::{Classifier, Document, DocumentLimits, Models, Options, Submission};
 use tasnif::server::proto::classifier_client::ClassifierClient;
 use tasnif::server::proto::{self, ClassifyRequest, ClassifyStreamRequest};
@@ -70,7 +70,7 @@ async fn run() {
     let threads = nn::default_threads();
     nn::configure_threads(threads).unwrap();
     let engine = EngineConfig::default();
-    let classifier = Classifier::load(&model, None, engine, DocumentLimits::default()).unwrap();
+    let classifier = Classifier::load(&model, None, PrecisionChoice::default(), engine, DocumentLimits::default()).unwrap();
     let classifier = Arc::new(classifier);
     println!("model {}, {} threads, {time:?} a part", classifier.info().name, threads);
 

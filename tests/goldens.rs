@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use serde_json::json;
 use tasnif::bundle::Bundle;
-use tasnif::nn::{self, Encoder, PackedTokens};
+use tasnif::nn::{self, Encoder, PackedTokens, Precision, PrecisionChoice};
 
 /// Largest difference allowed between a logit and Python's.
 const TOLERANCE: f32 = 1e-4;
@@ -98,12 +98,19 @@ fn a_word_piece_built_from_vocab_txt_gives_the_ids_of_transformers() {
     assert_eq!(golden.cases.len(), golden.lower_case_ids.len());
 }
 
-/// Compares ids, and logits both of a packed batch of all cases and of each alone.
+/// Compares ids, and logits both of a packed batch of all cases and of each alone, of the
+/// reference and of the kernels of f32.
 fn compare(model: &Path, golden: &Path) {
+    for choice in [PrecisionChoice::Reference, PrecisionChoice::Exactly(Precision::F32)] {
+        compare_one(model, golden, choice);
+    }
+}
+
+fn compare_one(model: &Path, golden: &Path, choice: PrecisionChoice) {
     let golden: Golden = read(golden);
     assert!(golden.cases.len() >= 12, "only {} cases", golden.cases.len());
     let bundle = Bundle::load(model).unwrap_or_else(|error| panic!("{error}"));
-    let encoder = nn::load(&bundle).unwrap_or_else(|error| panic!("{error}"));
+    let encoder = nn::load(&bundle, choice).unwrap_or_else(|error| panic!("{error}"));
     let mut batch = PackedTokens::new();
     for case in &golden.cases {
         let ids = window(&bundle, &case.title, &case.text);
@@ -126,7 +133,7 @@ fn compare(model: &Path, golden: &Path) {
             }
         }
     }
-    println!("{}: largest difference {largest:e}", model.display());
+    println!("{}, {choice}: largest difference {largest:e}", model.display());
 }
 
 /// The first window: `prefix title suffix text suffix`, the text cut to fit.

@@ -9,7 +9,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 use support::Tiny;
 use tasnif::bundle::{Architecture, Bundle, HeadKind};
-use tasnif::nn;
+use tasnif::nn::{self, PrecisionChoice};
 use tasnif::text::Profile;
 
 #[test]
@@ -24,7 +24,7 @@ fn a_bert_directory_gives_one_task_from_its_labels() {
     assert_eq!(bundle.text.profile, Profile::None);
     assert!(!bundle.text.title_separator);
     assert_eq!(bundle.revision, bundle.digest[..12]);
-    nn::load(&bundle).expect("it can run");
+    nn::load(&bundle, PrecisionChoice::default()).expect("it can run");
 }
 
 #[test]
@@ -32,7 +32,7 @@ fn an_xlm_roberta_directory_has_the_roberta_head() {
     let bundle = load(&Tiny::xlm_roberta(&["a", "b", "c"])).expect("it loads");
     assert_eq!(bundle.config.architecture, Architecture::XlmRoberta);
     assert_eq!(bundle.tasks[0].head, HeadKind::Roberta);
-    nn::load(&bundle).expect("it can run");
+    nn::load(&bundle, PrecisionChoice::default()).expect("it can run");
 }
 
 #[test]
@@ -130,7 +130,7 @@ fn a_missing_part_of_the_head_is_named() {
     let mut tiny = Tiny::bert(&["a", "b"]);
     tiny.tensors.remove("bert.pooler.dense.weight");
     let bundle = load(&tiny).expect("the bundle itself is whole");
-    let error = nn::load(&bundle).err().expect("the head is not").to_string();
+    let error = nn::load(&bundle, PrecisionChoice::default()).err().expect("the head is not").to_string();
     assert!(
         error.ends_with(
             "tensor bert.pooler.dense.weight: expected [32, 32] of F32, F16 or BF16; found no such \

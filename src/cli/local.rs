@@ -80,11 +80,12 @@ pub(super) fn load_reloadable(settings: &Settings) -> anyhow::Result<Reloadable>
         settings.models.as_slice()
     };
     let cache = Cache::new(settings.cache);
-    let (engine, limits) = (settings.engine, settings.documents);
+    let (precision, limits) = (settings.precision, settings.documents);
+    let engine = settings.engine(threads);
     let build = {
         let cache = cache.clone();
         move |bundle: Bundle, name: &str| {
-            let classifier = Classifier::from_bundle(bundle, Some(name), engine, limits)?;
+            let classifier = Classifier::from_bundle(bundle, Some(name), precision, engine, limits)?;
             Ok(classifier.with_cache(cache.clone()))
         }
     };
@@ -107,6 +108,7 @@ pub(super) fn load_reloadable(settings: &Settings) -> anyhow::Result<Reloadable>
             revision = info.revision,
             architecture = info.architecture,
             precision = info.precision,
+            kernels = info.kernels,
             device = info.device,
             threads,
             window_tokens = info.max_window_tokens,

@@ -50,6 +50,10 @@ pub(super) struct ServeArgs {
     /// Threads that compute. As many cores as the process may use by default
     #[arg(long, value_name = "N")]
     threads: Option<String>,
+    /// In what to compute: auto, f32, bf16, int8, or reference, which is f32 in candle. The
+    /// fastest that is known to be accurate enough for the model by default
+    #[arg(long, value_name = "PRECISION")]
+    precision: Option<String>,
     /// Tokens in a batch, at most
     #[arg(long, value_name = "TOKENS")]
     max_batch_tokens: Option<String>,
@@ -106,6 +110,7 @@ impl ServeArgs {
         let flags = [
             ("models", &models),
             ("threads", &self.threads),
+            ("precision", &self.precision),
             ("engine.max_batch_tokens", &self.max_batch_tokens),
             ("engine.max_queued_tokens", &self.max_queued_tokens),
             ("server.listen", &self.listen),
@@ -189,7 +194,7 @@ fn validate(settings: &Settings) -> Result<(), Failure> {
         return Err(usage(&"threads is 0; it must be at least 1"));
     }
     settings.server.validate().map_err(|error| usage(&format!("server.{error}")))?;
-    settings.engine.validate().map_err(|error| usage(&error))?;
+    settings.engine(1).validate().map_err(|error| usage(&error))?;
     settings.documents.validate().map_err(|error| usage(&error))?;
     settings.reload.validate().map_err(|error| usage(&error))?;
     settings.monitoring.validate().map_err(|error| usage(&error))?;

@@ -3,6 +3,8 @@
 
 use thiserror::Error;
 
+use super::Precision;
+
 /// Token ids of several sequences laid end to end, without padding.
 ///
 /// `offsets` has one entry more than there are sequences; sequence `i` is
@@ -103,6 +105,21 @@ impl Rows {
     }
 }
 
+/// What an encoder computes with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Compute {
+    /// In what its matrix products are computed.
+    pub precision: Precision,
+    /// By what: the instruction set, or `candle`.
+    pub kernels: &'static str,
+}
+
+impl Default for Compute {
+    fn default() -> Self {
+        Self { precision: Precision::F32, kernels: "candle" }
+    }
+}
+
 /// Why a forward pass failed.
 #[derive(Debug, Error)]
 #[non_exhaustive]
@@ -148,6 +165,11 @@ pub trait Encoder: Send + Sync {
 
     /// Longest sequence it takes, in tokens, special tokens included.
     fn max_sequence_tokens(&self) -> usize;
+
+    /// What it computes with, for people to read.
+    fn computes_with(&self) -> Compute {
+        Compute::default()
+    }
 
     /// One row a sequence, in order: `[sequences, width]`.
     ///

@@ -3,7 +3,7 @@
 use candle_core::{Device, Result, Tensor};
 use candle_nn::{Linear, Module, VarBuilder, linear};
 
-use super::encoder::{EncodeError, Encoder, PackedTokens, Rows};
+use super::encoder::{Compute, EncodeError, Encoder, PackedTokens, Rows};
 use crate::bundle::{Bundle, HeadKind, Pooling, Task};
 
 /// An encoder with the heads of every task: one pass answers all of them. Its rows
@@ -63,6 +63,10 @@ impl Encoder for MultiHead {
 
     fn max_sequence_tokens(&self) -> usize {
         self.encoder.max_sequence_tokens()
+    }
+
+    fn computes_with(&self) -> Compute {
+        self.encoder.computes_with()
     }
 
     fn encode(

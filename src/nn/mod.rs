@@ -9,14 +9,17 @@ use thiserror::Error;
 use crate::bundle::{Bundle, Pooling};
 
 mod bert;
+pub mod cpu;
 mod encoder;
 mod heads;
+mod precision;
 mod threads;
 mod weights;
 
 pub use bert::BertEncoder;
-pub use encoder::{EncodeError, Encoder, PackedTokens, Rows};
+pub use encoder::{Compute, EncodeError, Encoder, PackedTokens, Rows};
 pub use heads::MultiHead;
+pub use precision::{Precision, PrecisionChoice};
 pub use threads::{configure_threads, default_threads};
 
 /// Why a model could not be made ready to run.
@@ -36,13 +39,13 @@ pub enum NnError {
     },
 }
 
-/// Loads the encoder and every head of `bundle`, as f32 on the CPU.
+/// Loads the encoder and every head of `bundle` for the CPU.
 ///
 /// The weights are copied, so the bundle, and with it the files, may go.
 ///
 /// # Errors
 /// [`NnError::Load`], naming the file and the tensor.
-pub fn load(bundle: &Bundle) -> Result<MultiHead, NnError> {
+pub fn load(bundle: &Bundle, choice: PrecisionChoice) -> Result<MultiHead, NnError> {
     let vb = weights::var_builder(&bundle.weights);
     let mut poolings: Vec<Pooling> = Vec::new();
     for task in &bundle.tasks {
@@ -51,7 +54,16 @@ pub fn load(bundle: &Bundle) -> Result<MultiHead, NnError> {
         }
     }
     let prefix = bundle.weights.encoder_prefix().map_err(weights::wrap)?;
-    let encoder_vb = prefix.strip_suffix('.').map_or_else(|| vb.clone(), |name| vb.pp(name));
-    let encoder = BertEncoder::load(encoder_vb, &bundle.config, &poolings)?;
-    Ok(MultiHead::load(vb, bundle, Box::new(encoder), &poolings)?)
+    let encoder = match choice.resolve(bundle) {
+        None => {
+            let vb = prefix.strip_suffix('.').map_or_else(|| vb.clone(), |name| vb.pp(name));
+            Box::new(BertEncoder::load(vb, &bundle.config, &poolings)?)
+        }
+        Some(precision) => {
+            let (weights, config, poolings) = (&bundle.weights, &bundle.config, &poolings);
+            let source = cpu::Source { weights, prefix, config, poolings };
+            cpu::load(&source, precision).map_err(weights::wrap)?
+        }
+    };
+    Ok(MultiHead::load(vb, bundle, encoder, &poolings)?)
 }

@@ -24,7 +24,7 @@ use crate::engine::{
     Admission, BatchHistograms, ClientId, DrainReport, Engine, EngineConfig, EngineError,
     EngineStats, Job, JobTiming, Lane, Output, StartError,
 };
-use crate::nn::{self, Encoder, NnError};
+use crate::nn::{self, Compute, Encoder, NnError, PrecisionChoice};
 
 /// Bytes of a text to a token, at most, as a rule: Arabic news has 5 to 8. Only a guess at what a text
 /// will take, made before it is tokenised; small, since what is left of a long one may be nothing.
@@ -64,8 +64,10 @@ pub struct ModelInfo {
     pub loaded_at: SystemTime,
     /// `bert`, `roberta` or `xlm-roberta`.
     pub architecture: String,
-    /// Effective precision: `f32`.
+    /// Effective precision: `f32`, `bf16` or `int8`.
     pub precision: String,
+    /// What computes: an instruction set, such as `avx2`, or `candle`.
+    pub kernels: String,
     /// Effective device: `cpu`.
     pub device: String,
     /// Tokens of a window, special ones included.
@@ -99,10 +101,11 @@ impl Classifier {
     pub fn load(
         path: &Path,
         name: Option<&str>,
+        precision: PrecisionChoice,
         engine: EngineConfig,
         limits: DocumentLimits,
     ) -> Result<Self, LoadError> {
-        Self::from_bundle(Bundle::load(path)?, name, engine, limits)
+        Self::from_bundle(Bundle::load(path)?, name, precision, engine, limits)
     }
 
     /// As [`load`](Self::load), with the directory read already.
@@ -112,10 +115,11 @@ impl Classifier {
     pub fn from_bundle(
         bundle: Bundle,
         name: Option<&str>,
+        precision: PrecisionChoice,
         engine: EngineConfig,
         limits: DocumentLimits,
     ) -> Result<Self, LoadError> {
-        let encoder = nn::load(&bundle)?;
+        let encoder = nn::load(&bundle, precision)?;
         Self::new(bundle, name, Arc::new(encoder), engine, limits)
     }
 
@@ -131,6 +135,7 @@ impl Classifier {
         engine: EngineConfig,
         limits: DocumentLimits,
     ) -> Result<Self, LoadError> {
+        let Compute { precision, kernels } = encoder.computes_with();
         let info = ModelInfo {
             name: name.map_or(bundle.name, str::to_owned),
             revision: bundle.revision,
@@ -138,7 +143,8 @@ impl Classifier {
             fingerprint: bundle.fingerprint,
             loaded_at: SystemTime::now(),
             architecture: bundle.config.architecture.to_string(),
-            precision: "f32".to_owned(),
+            precision: precision.to_string(),
+            kernels: kernels.to_owned(),
             device: "cpu".to_owned(),
             max_window_tokens: bundle.text.window,
             tasks: bundle.tasks,

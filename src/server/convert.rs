@@ -164,6 +164,7 @@ pub(crate) fn model(from: &ModelInfo) -> proto::Model {
         max_window_tokens: to_u32(from.max_window_tokens),
         tasks: from.tasks.iter().map(task).collect(),
         loaded_at_ms: unix_ms(from.loaded_at),
+        kernels: from.kernels.clone(),
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tasnif::bundle::Bundle;
 use tasnif::engine::EngineConfig;
-use tasnif::nn::{self, EncodeError, Encoder, PackedTokens, Rows};
+use tasnif::nn::{self, EncodeError, Encoder, PackedTokens, PrecisionChoice, Rows};
 use tasnif::pipeline::{Classifier, DocumentLimits, Models};
 use tasnif::server::proto::classifier_client::ClassifierClient;
 use tasnif::server::proto::item_result::Outcome;
@@ -137,7 +137,7 @@ async fn every_document_is_answered_once_whatever_the_encoder_does() {
         panics: AtomicU64::new(0),
     });
     let at_random = Arc::clone(&faults);
-    let faulty = wrapped(nn::load(&bundle).unwrap(), move |encoder, batch, between_layers| {
+    let faulty = wrapped(nn::load(&bundle, PrecisionChoice::default()).unwrap(), move |encoder, batch, between_layers| {
         at_random.encode(encoder, batch, between_layers)
     });
     let faulty = Arc::new(faulty);

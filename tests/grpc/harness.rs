@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tasnif::bundle::Bundle;
 use tasnif::engine::{EngineConfig, EngineStats};
-use tasnif::nn::{self, Encoder};
+use tasnif::nn::{self, Encoder, PrecisionChoice};
 use tasnif::pipeline::{Classifier, DocumentLimits, LoadError, Models};
 use tasnif::server::proto::classifier_client::ClassifierClient;
 use tasnif::server::proto::{self, item_result::Outcome};
@@ -219,7 +219,7 @@ pub(crate) fn gated(
     gate: &Arc<Gate>,
 ) -> Result<Classifier, LoadError> {
     let gate = Arc::clone(gate);
-    let gated = wrapped(nn::load(&bundle)?, move |encoder, batch, between_layers| {
+    let gated = wrapped(nn::load(&bundle, PrecisionChoice::default())?, move |encoder, batch, between_layers| {
         gate.pass();
         encoder.encode(batch, between_layers)
     });

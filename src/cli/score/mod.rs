@@ -33,8 +33,7 @@ pub(super) fn run(args: &ScoreArgs) -> anyhow::Result<ExitCode> {
         max_batch_tokens: batch_tokens,
         // Room for one group, which is all that there ever is.
         max_queued_tokens: EngineConfig::default().max_queued_tokens.max(2 * batch_tokens),
-        // With several, batches would depend on which worker is free first.
-        workers: 1,
+        workers: 0,
         ..EngineConfig::default()
     };
     let directory = local::directory(args.model.as_ref())?;

@@ -12,12 +12,13 @@ use serde::{Deserialize, Serialize};
 pub(super) use self::layers::Layers;
 use super::local::ModelArg;
 use crate::engine::EngineConfig;
+use crate::nn::PrecisionChoice;
 use crate::pipeline::{CacheConfig, DocumentLimits, ReloadConfig};
 use crate::server::telemetry::{MonitoringConfig, TracingConfig};
 use crate::server::{LogConfig, ServerConfig};
 
 /// Everything that can be set, as the file lays it out.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(default)]
 pub(super) struct Settings {
     /// Model directories, as `PATH` or `NAME=PATH`; the first is the default. The shipped model
@@ -25,9 +26,11 @@ pub(super) struct Settings {
     pub(super) models: Vec<ModelArg>,
     /// Threads that compute; as many cores as the process may use if it is not set.
     pub(super) threads: Option<u16>,
+    /// In what models are computed.
+    pub(super) precision: PrecisionChoice,
     /// Where and to whom to serve.
     pub(super) server: ServerConfig,
-    /// Batching.
+    /// Batching. No workers are as many as there are threads.
     pub(super) engine: EngineConfig,
     /// Bounds on one document.
     pub(super) documents: DocumentLimits,
@@ -41,4 +44,36 @@ pub(super) struct Settings {
     pub(super) tracing: TracingConfig,
     /// Log lines.
     pub(super) log: LogConfig,
+}
+
+impl Settings {
+    /// The settings of an engine in a process of `threads` threads.
+    pub(super) fn engine(&self, threads: usize) -> EngineConfig {
+        let workers = match self.engine.workers {
+            // Batches side by side do not wait for each other, except in candle, each of
+            // whose products takes all threads.
+            0 if self.precision == PrecisionChoice::Reference => 1,
+            0 => threads,
+            workers => workers,
+        };
+        EngineConfig { workers, ..self.engine }
+    }
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            models: Vec::new(),
+            threads: None,
+            precision: PrecisionChoice::default(),
+            server: ServerConfig::default(),
+            engine: EngineConfig { workers: 0, ..EngineConfig::default() },
+            documents: DocumentLimits::default(),
+            cache: CacheConfig::default(),
+            reload: ReloadConfig::default(),
+            monitoring: MonitoringConfig::default(),
+            tracing: TracingConfig::default(),
+            log: LogConfig::default(),
+        }
+    }
 }

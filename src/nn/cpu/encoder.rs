@@ -1,0 +1,219 @@
+//! The encoder: embeddings, layers, pooling.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use parking_lot::Mutex;
+use rayon::prelude::*;
+
+use super::attention::Shape;
+use super::kernels::{Aligned, Kernel};
+use super::layer::{Layer, Piece, Workspace};
+use super::norm::Norm;
+use crate::bundle::Pooling;
+use crate::nn::{Compute, EncodeError, Encoder, PackedTokens, Rows};
+
+/// Rows for each thread from which on a batch is divided among all threads.
+const MIN_ROWS_A_THREAD: usize = 4;
+
+/// A BERT or RoBERTa encoder for the CPU, with weights packed for the kernel `K`. Its rows are
+/// the pooled rows of each pooling asked for, one after the other.
+pub(super) struct FusedEncoder<K: Kernel> {
+    pub(super) embeddings: Embeddings,
+    pub(super) layers: Vec<Layer<K>>,
+    pub(super) poolings: Vec<Pooling>,
+    pub(super) shape: Shape,
+    pub(super) compute: Compute,
+    /// Batches that are being encoded.
+    pub(super) running: AtomicUsize,
+    /// Memory of batches that have run, for the next ones.
+    pub(super) spare: Mutex<Vec<Memory<K>>>,
+}
+
+/// Token, position and type embeddings, normalised.
+pub(super) struct Embeddings {
+    /// `[vocabulary, hidden]`.
+    pub(super) words: Vec<f32>,
+    /// `[positions, hidden]`, with the embedding of token type 0 added, since every token has
+    /// that type.
+    pub(super) positions: Vec<f32>,
+    pub(super) norm: Norm,
+}
+
+/// Memory that a batch is computed in.
+pub(super) struct Memory<K: Kernel> {
+    /// `[tokens, hidden]`.
+    hidden: Aligned<f32>,
+    /// `[tokens, stride]`.
+    qkv: Aligned<f32>,
+    /// One a thread.
+    workspaces: Vec<Workspace<K>>,
+}
+
+impl<K: Kernel> FusedEncoder<K> {
+    fn max_sequence_tokens(&self) -> usize {
+        self.embeddings.positions.len() / self.shape.hidden
+    }
+
+    fn vocab_size(&self) -> usize {
+        self.embeddings.words.len() / self.shape.hidden
+    }
+
+    fn check(&self, batch: &PackedTokens) -> Result<(), EncodeError> {
+        let max_length = self.max_sequence_tokens();
+        if let Some(length) = batch.lengths().find(|&length| length > max_length) {
+            return Err(EncodeError::TooLong { length, max_length });
+        }
+        let vocab_size = self.vocab_size();
+        match batch.ids().iter().find(|&&id| id as usize >= vocab_size) {
+            Some(&id) => Err(EncodeError::UnknownToken { id, vocab_size }),
+            None => Ok(()),
+        }
+    }
+
+    fn forward(&self, batch: &PackedTokens, memory: &mut Memory<K>, parts: usize, between_layers: &mut dyn FnMut()) -> Vec<f32> {
+        let Shape { hidden: width, stride, .. } = self.shape;
+        let tokens = batch.tokens();
+        memory.hidden.at_least(tokens * width);
+        memory.qkv.at_least(tokens * stride);
+        let rows = tokens.div_ceil(parts).max(1);
+        let pieces = pieces(batch, rows);
+        if memory.workspaces.len() < pieces.len() {
+            memory.workspaces.resize_with(pieces.len(), Workspace::default);
+        }
+        let (Some(hidden), Some(qkv)) = (memory.hidden.get_mut(..tokens * width), memory.qkv.get_mut(..tokens * stride)) else { return Vec::new() };
+        let workspaces = &mut memory.workspaces;
+
+        self.embeddings.look_up(batch, hidden);
+        for (index, layer) in self.layers.iter().enumerate() {
+            if index > 0 {
+                between_layers();
+            }
+            in_pool(pieces.len() > 1, || {
+                let parts = hidden.chunks(rows * width).zip(qkv.chunks_mut(rows * stride));
+                let parts = parts.zip(workspaces.iter_mut()).collect();
+                each(parts, |((hidden, qkv), workspace)| layer.project(hidden, qkv, self.shape, workspace));
+                let parts = hidden.chunks_mut(rows * width).zip(&pieces);
+                let parts = parts.zip(workspaces.iter_mut()).collect();
+                each(parts, |((hidden, pieces), workspace)| layer.finish(hidden, pieces, qkv, self.shape, workspace));
+            });
+        }
+        self.pool(batch, hidden)
+    }
+
+    /// `[tokens, hidden]` to `[sequences, poolings * hidden]`.
+    fn pool(&self, batch: &PackedTokens, hidden: &[f32]) -> Vec<f32> {
+        let width = self.shape.hidden;
+        let mut pooled = Vec::with_capacity(batch.sequences() * self.width());
+        let mut rest = hidden;
+        for length in batch.lengths() {
+            let (rows, others) = rest.split_at(length * width);
+            rest = others;
+            for pooling in &self.poolings {
+                let start = pooled.len();
+                pooled.extend(rows.iter().take(width));
+                if matches!(pooling, Pooling::Mean) {
+                    let pooled = pooled.get_mut(start..).unwrap_or_default();
+                    for row in rows.chunks_exact(width).skip(1) {
+                        pooled.iter_mut().zip(row).for_each(|(sum, value)| *sum += value);
+                    }
+                    pooled.iter_mut().for_each(|sum| *sum /= length as f32);
+                }
+            }
+        }
+        pooled
+    }
+}
+
+impl<K: Kernel> Encoder for FusedEncoder<K> {
+    fn width(&self) -> usize {
+        self.poolings.len() * self.shape.hidden
+    }
+
+    fn max_sequence_tokens(&self) -> usize {
+        self.max_sequence_tokens()
+    }
+
+    fn computes_with(&self) -> Compute {
+        self.compute
+    }
+
+    fn encode(&self, batch: &PackedTokens, between_layers: &mut dyn FnMut()) -> Result<Rows, EncodeError> {
+        self.check(batch)?;
+        let _running = Running::new(&self.running);
+        let threads = rayon::current_num_threads();
+        // With as many batches as threads each is best left to its own: nobody waits then.
+        let alone = self.running.load(Ordering::Relaxed) == 1;
+        let parts = if alone { threads.min(batch.tokens() / MIN_ROWS_A_THREAD).max(1) } else { 1 };
+        let spare = self.spare.lock().pop();
+        let mut memory = spare.unwrap_or_else(|| Memory { hidden: Aligned::new(0), qkv: Aligned::new(0), workspaces: Vec::new() });
+        let pooled = self.forward(batch, &mut memory, parts, between_layers);
+        self.spare.lock().push(memory);
+        Rows::new(pooled, self.width()).ok_or_else(|| EncodeError::Backend("the encoder was loaded without a pooling".into()))
+    }
+}
+
+impl Embeddings {
+    /// The embeddings of every token of `batch` to `hidden`, `[tokens, hidden]`.
+    fn look_up(&self, batch: &PackedTokens, hidden: &mut [f32]) {
+        let width = self.norm.weight.len();
+        let mut rows = hidden.chunks_exact_mut(width);
+        for sequence in batch.iter() {
+            for ((id, position), row) in sequence.iter().zip(self.positions.chunks_exact(width)).zip(rows.by_ref()) {
+                let word = self.words.get(*id as usize * width..).unwrap_or_default();
+                row.iter_mut().zip(word).for_each(|(value, word)| *value = *word);
+                self.norm.add(row, position, width);
+            }
+        }
+    }
+}
+
+/// What each `rows` rows of `batch` have of its sequences.
+fn pieces(batch: &PackedTokens, rows: usize) -> Vec<Vec<Piece>> {
+    let mut parts: Vec<Vec<Piece>> = Vec::new();
+    let mut room = 0;
+    let mut start = 0;
+    for length in batch.lengths() {
+        let sequence = start..start + length;
+        let mut done = 0;
+        while done < length {
+            if room == 0 {
+                parts.push(Vec::new());
+                room = rows;
+            }
+            let count = room.min(length - done);
+            if let Some(part) = parts.last_mut() {
+                part.push(Piece { sequence: sequence.clone(), queries: done..done + count });
+            }
+            done += count;
+            room -= count;
+        }
+        start += length;
+    }
+    parts
+}
+
+/// Runs `work` in the thread pool if it is divided, so that the pool need not be woken twice.
+fn in_pool(divided: bool, work: impl FnOnce() + Send) {
+    if divided { rayon::scope(|_| work()) } else { work() }
+}
+
+/// Runs `work` on every part.
+fn each<T: Send>(parts: Vec<T>, work: impl Fn(T) + Send + Sync) {
+    if parts.len() > 1 { parts.into_par_iter().for_each(work) } else { parts.into_iter().for_each(work) }
+}
+
+/// Counts a batch while it is encoded, also if that panics.
+struct Running<'a>(&'a AtomicUsize);
+
+impl<'a> Running<'a> {
+    fn new(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,193 @@
+//! bf16: weights and activations rounded to bf16, sums in f32.
+#![allow(unsafe_code, reason = "instructions of AVX512-BF16, and tiles without bounds checks")]
+
+#[cfg(target_arch = "x86_64")]
+use std::arch::x86_64::{
+    __m512, __m512bh, __m512i, _mm512_add_ps, _mm512_dpbf16_ps, _mm512_loadu_ps, _mm512_loadu_si512,
+    _mm512_set1_epi32, _mm512_setzero_ps, _mm512_storeu_ps,
+};
+
+#[cfg(target_arch = "x86_64")]
+use std::hint::black_box;
+
+use half::bf16;
+use half::slice::HalfFloatSliceExt;
+
+use super::f32::{F32, Product};
+use super::tiles::{tiles, with_height};
+use super::{Column, Kernel, PEAK_SUMS, Panel};
+
+/// bf16 on any machine: half the memory of f32 for the weights, which are widened a panel at
+/// a time, and the speed of f32.
+#[derive(Clone, Copy, Debug)]
+pub(in super::super) struct Bf16(F32);
+
+impl Bf16 {
+    /// For the vectors of this machine.
+    pub(in super::super) fn new() -> Self {
+        Self(F32::new())
+    }
+}
+
+impl Kernel for Bf16 {
+    type Activation = f32;
+    type Weight = bf16;
+    type Expanded = f32;
+
+    const GROUP: usize = 1;
+
+    fn name(self) -> &'static str {
+        self.0.name()
+    }
+
+    fn panel_width(self) -> usize {
+        self.0.panel_width()
+    }
+
+    fn convert(self, row: &[f32], out: &mut [f32]) -> f32 {
+        for (out, &value) in out.iter_mut().zip(row) {
+            *out = bf16::from_f32(value).to_f32();
+        }
+        1.0
+    }
+
+    fn convert_weights(self, row: &[f32], out: &mut [bf16]) -> Column {
+        convert_weights(row, out)
+    }
+
+    fn multiply(self, panel: Panel<'_, Self>) {
+        let width = self.panel_width();
+        panel.check(width);
+        let Panel { activations, stride, depth, weights, bias, out, out_stride, expanded, .. } = panel;
+        expanded.clear();
+        // bf16 is the upper half of an f32.
+        let narrow = weights.iter().take(depth * width);
+        expanded.extend(narrow.map(|value| f32::from_bits(u32::from(value.to_bits()) << 16)));
+        let (rows, weights) = (panel.row_scales.len(), expanded.as_slice());
+        self.0.product(Product { activations, stride, rows, depth, weights, bias, out, out_stride });
+    }
+
+    fn peak(self, steps: usize) -> usize {
+        self.0.peak(steps)
+    }
+}
+
+fn convert_weights(row: &[f32], out: &mut [bf16]) -> Column {
+    out.fill(bf16::ZERO);
+    for (out, &value) in out.iter_mut().zip(row) {
+        *out = bf16::from_f32(value);
+    }
+    Column { scale: 1.0, sum: 0 }
+}
+
+/// bf16 with `vdpbf16ps` of AVX512-BF16, which adds two products to an f32.
+#[cfg(target_arch = "x86_64")]
+#[derive(Clone, Copy, Debug)]
+pub(in super::super) struct Bf16Avx512(());
+
+#[cfg(target_arch = "x86_64")]
+impl Bf16Avx512 {
+    /// If this machine has the instructions.
+    pub(in super::super) fn new() -> Option<Self> {
+        let has = is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bf16");
+        has.then_some(Self(()))
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+impl Kernel for Bf16Avx512 {
+    type Activation = bf16;
+    type Weight = bf16;
+    type Expanded = bf16;
+
+    const GROUP: usize = 2;
+
+    fn name(self) -> &'static str {
+        "avx512-bf16"
+    }
+
+    fn panel_width(self) -> usize {
+        32
+    }
+
+    fn convert(self, row: &[f32], out: &mut [bf16]) -> f32 {
+        if let Some(out) = out.get_mut(..row.len()) {
+            out.convert_from_f32_slice(row);
+        }
+        1.0
+    }
+
+    fn convert_weights(self, row: &[f32], out: &mut [bf16]) -> Column {
+        convert_weights(row, out)
+    }
+
+    fn multiply(self, mut panel: Panel<'_, Self>) {
+        panel.check(self.panel_width());
+        // SAFETY: a value of `Self` exists, so the machine has the instructions.
+        unsafe { multiply(&mut panel) }
+    }
+
+    fn peak(self, steps: usize) -> usize {
+        // SAFETY: a value of `Self` exists, so the machine has the instructions.
+        unsafe { dots(steps) };
+        2 * 2 * steps * PEAK_SUMS * 16
+    }
+}
+
+/// See [`Kernel::peak`]. Sums are activations too, or one product would do for all.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bf16")]
+fn dots(steps: usize) {
+    let mut sums = [_mm512_setzero_ps(); PEAK_SUMS];
+    // SAFETY: __m512 and __m512bh are the same 64 bytes.
+    let vector = |values: __m512| unsafe { std::mem::transmute::<__m512, __m512bh>(values) };
+    let weights = vector(black_box(_mm512_setzero_ps()));
+    for _ in 0..steps {
+        for sum in &mut sums {
+            *sum = _mm512_dpbf16_ps(*sum, vector(*sum), weights);
+        }
+    }
+    black_box(sums);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bf16")]
+fn multiply(panel: &mut Panel<'_, Bf16Avx512>) {
+    for (row, height) in tiles(panel.rows(), 12) {
+        with_height!(12, height, HEIGHT => tile::<HEIGHT>(panel, row));
+    }
+}
+
+/// `HEIGHT` rows from `row` on.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bf16")]
+fn tile<const HEIGHT: usize>(panel: &mut Panel<'_, Bf16Avx512>, row: usize) {
+    let mut sums = [[_mm512_setzero_ps(); 2]; HEIGHT];
+    // SAFETY: `Panel::check` has seen that `activations` has `depth` values, an even number,
+    // from `r * stride` on for every row `r`, `weights` `depth * 32`, `out` 32 from
+    // `r * out_stride` on, and `bias` 32; `row + HEIGHT` is at most the number of rows.
+    // __m512i and __m512bh are the same 64 bytes.
+    unsafe {
+        let vector = |values: __m512i| std::mem::transmute::<__m512i, __m512bh>(values);
+        let activations = panel.activations.as_ptr().add(row * panel.stride);
+        let mut weights = panel.weights.as_ptr();
+        for step in (0..panel.depth).step_by(2) {
+            let columns = [0, 32].map(|start| vector(_mm512_loadu_si512(weights.add(start).cast())));
+            for (height, sums) in sums.iter_mut().enumerate() {
+                let pair = activations.add(height * panel.stride + step).cast::<i32>();
+                let pair = vector(_mm512_set1_epi32(pair.read_unaligned()));
+                for (sum, column) in sums.iter_mut().zip(columns) {
+                    *sum = _mm512_dpbf16_ps(*sum, pair, column);
+                }
+            }
+            weights = weights.add(64);
+        }
+        for (height, sums) in sums.into_iter().enumerate() {
+            let out = panel.out.as_mut_ptr().add((row + height) * panel.out_stride);
+            for (vector, sum) in sums.into_iter().enumerate() {
+                let bias = _mm512_loadu_ps(panel.bias.as_ptr().add(16 * vector));
+                _mm512_storeu_ps(out.add(16 * vector), _mm512_add_ps(sum, bias));
+            }
+        }
+    }
+}

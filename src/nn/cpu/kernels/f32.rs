@@ -1,0 +1,178 @@
+//! f32 on whatever vectors the machine has, by way of `rten_simd`: AVX-512, AVX2 with FMA,
+//! NEON, or none.
+#![allow(unsafe_code, reason = "tiles read without bounds checks")]
+
+use std::hint::black_box;
+
+use rten_simd::ops::{BitOps, NumOps};
+use rten_simd::{Isa, SimdOp};
+
+use super::tiles::{tiles, with_height};
+use super::{Column, Kernel, PEAK_SUMS, Panel};
+
+/// Vectors that a tile is wide.
+const VECTORS: usize = 2;
+
+/// The kernel of f32.
+#[derive(Clone, Copy, Debug)]
+pub(in super::super) struct F32 {
+    lanes: usize,
+}
+
+impl F32 {
+    /// For the vectors of this machine.
+    pub(in super::super) fn new() -> Self {
+        Self { lanes: Lanes.dispatch() }
+    }
+}
+
+impl Kernel for F32 {
+    type Activation = f32;
+    type Weight = f32;
+    type Expanded = f32;
+
+    const GROUP: usize = 1;
+
+    fn name(self) -> &'static str {
+        match (self.lanes, cfg!(target_arch = "x86_64")) {
+            (16, true) => "avx512",
+            (8, true) => "avx2",
+            (_, false) if cfg!(target_arch = "aarch64") => "neon",
+            _ => "portable",
+        }
+    }
+
+    fn panel_width(self) -> usize {
+        self.lanes * VECTORS
+    }
+
+    fn convert(self, row: &[f32], out: &mut [f32]) -> f32 {
+        out.iter_mut().zip(row).for_each(|(out, value)| *out = *value);
+        1.0
+    }
+
+    fn convert_weights(self, row: &[f32], out: &mut [f32]) -> Column {
+        Column { scale: self.convert(row, out), sum: 0 }
+    }
+
+    fn multiply(self, panel: Panel<'_, Self>) {
+        let Panel { activations, stride, depth, weights, bias, out, out_stride, .. } = panel;
+        let rows = panel.row_scales.len();
+        self.product(Product { activations, stride, rows, depth, weights, bias, out, out_stride });
+    }
+
+    fn peak(self, steps: usize) -> usize {
+        Peak(steps).dispatch();
+        2 * steps * PEAK_SUMS * self.lanes
+    }
+}
+
+/// [`Panel`] without what f32 has no use for.
+pub(in super::super) struct Product<'a> {
+    pub(in super::super) activations: &'a [f32],
+    pub(in super::super) stride: usize,
+    pub(in super::super) rows: usize,
+    pub(in super::super) depth: usize,
+    pub(in super::super) weights: &'a [f32],
+    pub(in super::super) bias: &'a [f32],
+    pub(in super::super) out: &'a mut [f32],
+    pub(in super::super) out_stride: usize,
+}
+
+impl F32 {
+    /// Multiplies rows with a panel.
+    ///
+    /// # Panics
+    /// If a slice is shorter than the shape says.
+    pub(in super::super) fn product(self, product: Product<'_>) {
+        let Product { activations, stride, rows, depth, weights, bias, out, out_stride } = &product;
+        let (last, width) = (rows.saturating_sub(1), self.panel_width());
+        assert!(*rows == 0 || activations.len() >= last * stride + depth);
+        assert!(*rows == 0 || out.len() >= last * out_stride + width);
+        assert!(weights.len() >= depth * width && bias.len() >= width);
+        product.dispatch();
+    }
+}
+
+/// Finds how many f32 a vector of this machine has.
+struct Lanes;
+
+impl SimdOp for Lanes {
+    type Output = usize;
+
+    #[inline(always)]
+    fn eval<I: Isa>(self, isa: I) -> usize {
+        isa.f32().len()
+    }
+}
+
+impl SimdOp for Product<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn eval<I: Isa>(mut self, isa: I) {
+        // 12 rows of 2 vectors fill the 32 registers of AVX-512, 6 the 16 of AVX2.
+        if isa.f32().len() >= 16 {
+            for (row, height) in tiles(self.rows, 12) {
+                with_height!(12, height, HEIGHT => tile::<I, HEIGHT>(isa, &mut self, row));
+            }
+        } else {
+            for (row, height) in tiles(self.rows, 6) {
+                with_height!(6, height, HEIGHT => tile::<I, HEIGHT>(isa, &mut self, row));
+            }
+        }
+    }
+}
+
+/// `HEIGHT` rows from `row` on.
+#[inline(always)]
+fn tile<I: Isa, const HEIGHT: usize>(isa: I, product: &mut Product<'_>, row: usize) {
+    let ops = isa.f32();
+    let width = ops.len() * VECTORS;
+    let mut sums = [[ops.zero(); VECTORS]; HEIGHT];
+    // SAFETY: `F32::product` has seen that `activations` has `depth` values from
+    // `r * stride` on for every row `r`, `weights` `depth * width`, `bias` `width`, and `out`
+    // `width` from `r * out_stride` on. `row + HEIGHT` is at most the number of rows.
+    unsafe {
+        let activations = product.activations.as_ptr().add(row * product.stride);
+        let mut weights = product.weights.as_ptr();
+        for step in 0..product.depth {
+            let columns: [I::F32; VECTORS] =
+                std::array::from_fn(|vector| ops.load_ptr(weights.add(vector * ops.len())));
+            for (height, sums) in sums.iter_mut().enumerate() {
+                let activation = ops.splat(*activations.add(height * product.stride + step));
+                for (sum, column) in sums.iter_mut().zip(columns) {
+                    *sum = ops.mul_add(activation, column, *sum);
+                }
+            }
+            weights = weights.add(width);
+        }
+        for (height, sums) in sums.into_iter().enumerate() {
+            let out = product.out.as_mut_ptr().add((row + height) * product.out_stride);
+            for (vector, sum) in sums.into_iter().enumerate() {
+                let bias = ops.load_ptr(product.bias.as_ptr().add(vector * ops.len()));
+                ops.store_ptr(ops.add(sum, bias), out.add(vector * ops.len()));
+            }
+        }
+    }
+}
+
+/// See [`Kernel::peak`].
+struct Peak(usize);
+
+impl SimdOp for Peak {
+    type Output = ();
+
+    #[inline(always)]
+    fn eval<I: Isa>(self, isa: I) {
+        let ops = isa.f32();
+        let (half, quarter) = (ops.splat(black_box(0.5)), ops.splat(black_box(0.25)));
+        let mut sums = [ops.zero(); PEAK_SUMS];
+        for _ in 0..self.0 {
+            for sum in &mut sums {
+                *sum = ops.mul_add(half, *sum, quarter);
+            }
+        }
+        black_box(sums);
+    }
+}

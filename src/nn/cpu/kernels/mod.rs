@@ -1,0 +1,121 @@
+//! Matrix kernels: rows of activations times a packed matrix of weights.
+//!
+//! A [`Kernel`] is one precision on one instruction set. Weights are packed once, when the
+//! model is loaded, for the kernel that will run: in panels of as many outputs as its tile is
+//! wide, each laid out in the order in which the tile reads it. A product walks the panels
+//! and, within one, the rows in tiles that stay in registers over the whole depth; see
+//! Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication", 2008.
+//!
+//! Every output is one chain of operations over the depth, whatever tile its row falls into,
+//! so a row's result does not depend on the rows beside it. Each kernel has a scalar twin in
+//! the tests, which it must equal.
+
+mod aligned;
+mod bf16;
+mod f32;
+mod int8;
+mod packed;
+#[cfg(test)]
+mod tests;
+mod tiles;
+
+pub(super) use self::aligned::Aligned;
+pub(super) use self::bf16::Bf16;
+#[cfg(target_arch = "x86_64")]
+pub(super) use self::bf16::Bf16Avx512;
+pub(super) use self::f32::{F32, Product};
+pub(super) use self::int8::Int8;
+#[cfg(target_arch = "x86_64")]
+pub(super) use self::int8::{Int8Avx2, Int8Avx512Vnni, Int8AvxVnni};
+pub(super) use self::packed::{Input, Packed};
+
+/// One precision on one instruction set. A value of it is the proof that this machine has
+/// the instruction set.
+pub(super) trait Kernel: Copy + Send + Sync + 'static {
+    /// An activation as the kernel reads it.
+    type Activation: Copy + Default + Send + Sync + 'static;
+    /// A weight as it is stored.
+    type Weight: Copy + Default + Send + Sync + 'static;
+    /// A weight as the tile reads it, where that is not how it is stored.
+    type Expanded: Copy + Default + Send + Sync + 'static;
+
+    /// Steps of the depth that one instruction takes; depths are padded to a multiple.
+    const GROUP: usize;
+
+    /// The instruction set, as reports call it.
+    fn name(self) -> &'static str;
+
+    /// Outputs in a panel.
+    fn panel_width(self) -> usize;
+
+    /// Converts a row of activations for the kernel. Returns the scale that its products are
+    /// to be multiplied by. `out` may be longer than `row`: the rest is padding.
+    fn convert(self, row: &[f32], out: &mut [Self::Activation]) -> f32;
+
+    /// Converts the weights of one output. `out` may be longer than `row`: the rest is 0.
+    fn convert_weights(self, row: &[f32], out: &mut [Self::Weight]) -> Column;
+
+    /// Multiplies rows of activations with one panel.
+    ///
+    /// # Panics
+    /// If the slices of `panel` are shorter than its shape says.
+    fn multiply(self, panel: Panel<'_, Self>);
+
+    /// Runs the kernel's multiply-adds `steps` times on registers alone, as many at a time as
+    /// keep the multipliers busy. Returns how many operations that were: a multiplication and
+    /// the addition of its product are two.
+    fn peak(self, steps: usize) -> usize;
+}
+
+/// Sums that [`Kernel::peak`] works on side by side.
+const PEAK_SUMS: usize = 12;
+
+/// What is known of the weights of one output.
+pub(super) struct Column {
+    /// By which its products are to be multiplied.
+    pub(super) scale: f32,
+    /// Sum of the weights as stored, if they are integers.
+    pub(super) sum: i32,
+}
+
+/// One product: rows of activations with one panel of weights. For every row `r` and output
+/// `j` a kernel writes
+/// `sum(activations[r] * weights[j]) * (row_scales[r] * scales[j]) + bias[j]`
+/// to `out[r * out_stride + j]`.
+pub(super) struct Panel<'a, K: Kernel> {
+    /// `[rows, depth]`, a row every `stride` values.
+    pub(super) activations: &'a [K::Activation],
+    pub(super) stride: usize,
+    /// `[rows]`.
+    pub(super) row_scales: &'a [f32],
+    /// Steps of the depth, a multiple of [`Kernel::GROUP`].
+    pub(super) depth: usize,
+    /// `[depth / GROUP, width, GROUP]`.
+    pub(super) weights: &'a [K::Weight],
+    /// `[width]`, as are the next two.
+    pub(super) scales: &'a [f32],
+    pub(super) bias: &'a [f32],
+    /// See [`Column::sum`].
+    pub(super) sums: &'a [i32],
+    /// `[rows, width]`, a row every `out_stride` values.
+    pub(super) out: &'a mut [f32],
+    pub(super) out_stride: usize,
+    /// Room for what the kernel makes of the weights.
+    pub(super) expanded: &'a mut Vec<K::Expanded>,
+}
+
+impl<K: Kernel> Panel<'_, K> {
+    fn rows(&self) -> usize {
+        self.row_scales.len()
+    }
+
+    /// That every slice holds what a tile will read of it, on which unsafe code relies.
+    fn check(&self, width: usize) {
+        let last = self.rows().saturating_sub(1);
+        assert!(self.depth.is_multiple_of(K::GROUP), "depth {} is not padded", self.depth);
+        assert!(self.rows() == 0 || self.activations.len() >= last * self.stride + self.depth);
+        assert!(self.rows() == 0 || self.out.len() >= last * self.out_stride + width);
+        assert!(self.weights.len() >= self.depth * width);
+        assert!([self.scales.len(), self.bias.len(), self.sums.len()].iter().all(|&n| n >= width));
+    }
+}

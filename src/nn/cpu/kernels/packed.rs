@@ -1,0 +1,111 @@
+//! Weights packed for a kernel, and the product of rows with all of them.
+
+use super::{Aligned, Column, Kernel, Panel};
+
+/// The weights and the bias of a linear layer, packed for a kernel.
+pub(in super::super) struct Packed<K: Kernel> {
+    kernel: K,
+    /// `[panels, depth / GROUP, width, GROUP]`.
+    weights: Aligned<K::Weight>,
+    /// `[panels * width]`, as are the next two.
+    scales: Vec<f32>,
+    bias: Vec<f32>,
+    sums: Vec<i32>,
+    depth: usize,
+}
+
+impl<K: Kernel> Packed<K> {
+    /// Packs `weights`, `[outputs, inputs]`, and `bias`, `[outputs]`.
+    pub(in super::super) fn new(kernel: K, weights: &[f32], bias: &[f32], inputs: usize) -> Self {
+        let (width, depth) = (kernel.panel_width(), inputs.next_multiple_of(K::GROUP));
+        let outputs = bias.len().next_multiple_of(width);
+        let mut packed = Self {
+            kernel,
+            weights: Aligned::new(outputs * depth),
+            scales: vec![0.0; outputs],
+            bias: bias.to_vec(),
+            sums: vec![0; outputs],
+            depth,
+        };
+        packed.bias.resize(outputs, 0.0);
+        let mut converted = vec![K::Weight::default(); depth];
+        let panels = packed.weights.chunks_exact_mut(width * depth);
+        let columns = packed.scales.chunks_mut(width).zip(packed.sums.chunks_mut(width));
+        for ((panel, rows), (scales, sums)) in panels.zip(weights.chunks(width * inputs)).zip(columns) {
+            let columns = rows.chunks_exact(inputs).zip(scales).zip(sums);
+            for (lane, ((row, scale), sum)) in columns.enumerate() {
+                Column { scale: *scale, sum: *sum } = kernel.convert_weights(row, &mut converted);
+                // One group of this output in every group of the panel.
+                let places = panel.chunks_exact_mut(K::GROUP).skip(lane).step_by(width);
+                for (place, group) in places.zip(converted.chunks_exact(K::GROUP)) {
+                    place.copy_from_slice(group);
+                }
+            }
+        }
+        packed
+    }
+
+    /// Bytes that it holds.
+    pub(in super::super) fn bytes(&self) -> usize {
+        size_of_val(&*self.weights) + 12 * self.bias.len()
+    }
+
+    /// Values that a row of results has: the outputs, padded to whole panels.
+    pub(in super::super) fn width(&self) -> usize {
+        self.bias.len()
+    }
+
+    /// The layer of every row into `out`, `[rows, width]`. After each panel `then` gets its
+    /// outputs, while they are in the cache: of all rows, from the panel's first output on,
+    /// with [`width`](Self::width) values from one row to the next; and how many they are.
+    pub(in super::super) fn forward<'a>(
+        &self,
+        rows: impl ExactSizeIterator<Item = &'a [f32]>,
+        out: &mut [f32],
+        input: &mut Input<K>,
+        mut then: impl FnMut(&mut [f32], usize),
+    ) {
+        input.values.at_least(rows.len() * self.depth);
+        input.scales.clear();
+        for (row, values) in rows.zip(input.values.chunks_exact_mut(self.depth)) {
+            input.scales.push(self.kernel.convert(row, values));
+        }
+        let width = self.kernel.panel_width();
+        let weights = self.weights.chunks_exact(width * self.depth);
+        let scales = self.scales.chunks_exact(width);
+        let columns = scales.zip(self.bias.chunks_exact(width)).zip(self.sums.chunks_exact(width));
+        for (panel, (weights, ((scales, bias), sums))) in weights.zip(columns).enumerate() {
+            let Some(out) = out.get_mut(panel * width..) else { return };
+            self.kernel.multiply(Panel {
+                activations: &input.values,
+                stride: self.depth,
+                row_scales: &input.scales,
+                depth: self.depth,
+                weights,
+                scales,
+                bias,
+                sums,
+                out: &mut *out,
+                out_stride: self.width(),
+                expanded: &mut input.expanded,
+            });
+            then(out, width);
+        }
+    }
+}
+
+/// Memory for rows that are converted for a kernel, and for the kernel itself.
+pub(in super::super) struct Input<K: Kernel> {
+    /// `[rows, depth]`.
+    values: Aligned<K::Activation>,
+    /// `[rows]`.
+    scales: Vec<f32>,
+    expanded: Vec<K::Expanded>,
+}
+
+impl<K: Kernel> Default for Input<K> {
+    fn default() -> Self {
+        Self { values: Aligned::new(0), scales: Vec::new(), expanded: Vec::new() }
+    }
+}
+

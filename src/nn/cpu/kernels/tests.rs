@@ -1,0 +1,190 @@
+//! Every kernel of this machine against a scalar twin, over odd shapes.
+
+use half::bf16;
+use proptest::prelude::*;
+
+use super::*;
+
+/// A layer and rows for it.
+#[derive(Clone, Debug)]
+struct Case {
+    inputs: usize,
+    /// `[outputs, inputs]`.
+    weights: Vec<f32>,
+    bias: Vec<f32>,
+    /// `[rows, inputs]`.
+    rows: Vec<f32>,
+}
+
+fn case() -> impl Strategy<Value = Case> {
+    (1_usize..40, 1_usize..90, 1_usize..70).prop_flat_map(|(rows, inputs, outputs)| {
+        let values = |count| prop::collection::vec(-2.0_f32..2.0, count);
+        (values(inputs * outputs), values(outputs), values(rows * inputs)).prop_map(
+            move |(weights, bias, rows)| Case { inputs, weights, bias, rows },
+        )
+    })
+}
+
+impl Case {
+    /// What `kernel` makes of the rows, `[rows, outputs]`.
+    fn forward<K: Kernel>(&self, kernel: K) -> Vec<f32> {
+        self.forward_rows(kernel, &self.rows)
+    }
+
+    fn forward_rows<K: Kernel>(&self, kernel: K, rows: &[f32]) -> Vec<f32> {
+        let packed = Packed::new(kernel, &self.weights, &self.bias, self.inputs);
+        let rows = rows.chunks_exact(self.inputs);
+        let mut out = vec![f32::NAN; rows.len() * packed.width()];
+        packed.forward(rows, &mut out, &mut Input::default(), |_, _| ());
+        out.chunks_exact(packed.width()).flat_map(|row| &row[..self.bias.len()]).copied().collect()
+    }
+
+    /// The twin: every output by a loop, from values that `of_row` and `of_weights` have
+    /// converted, with the largest error that the order of the sum may make.
+    fn twin(&self, convert: impl Fn(f32) -> f32) -> Vec<(f64, f64)> {
+        let product = |row: &[f32], weights: &[f32], bias: f32| {
+            let terms = row.iter().zip(weights);
+            let terms = terms.map(|(a, b)| f64::from(convert(*a)) * f64::from(convert(*b)));
+            let (sum, size) = terms.fold((0.0, 1.0), |(sum, size), term| (sum + term, size + term.abs()));
+            (sum + f64::from(bias), size * 1e-6)
+        };
+        let rows = self.rows.chunks_exact(self.inputs);
+        rows.flat_map(|row| {
+            let outputs = self.weights.chunks_exact(self.inputs).zip(&self.bias);
+            outputs.map(move |(weights, bias)| product(row, weights, *bias)).collect::<Vec<_>>()
+        })
+        .collect()
+    }
+
+    /// The twin of int8, to the bit.
+    fn twin_int8(&self) -> Vec<f32> {
+        let quantize = |values: &[f32], steps: f32| -> (Vec<i64>, f32) {
+            let scale = values.iter().fold(0.0_f32, |largest, value| largest.max(value.abs())) / steps;
+            let inverse = if scale > f32::MIN_POSITIVE { scale.recip() } else { 0.0 };
+            let values = values.iter().map(|value| (value * inverse).round_ties_even() as i64);
+            (values.collect(), scale)
+        };
+        let columns: Vec<_> =
+            self.weights.chunks_exact(self.inputs).map(|weights| quantize(weights, 63.0)).collect();
+        let mut out = Vec::new();
+        for row in self.rows.chunks_exact(self.inputs) {
+            let (row, row_scale) = quantize(row, 127.0);
+            for ((weights, scale), bias) in columns.iter().zip(&self.bias) {
+                let sum: i64 = row.iter().zip(weights).map(|(a, b)| a * b).sum();
+                out.push((sum as f32).mul_add(row_scale * scale, *bias));
+            }
+        }
+        out
+    }
+}
+
+/// Whether every output is as near to the twin's as it must be.
+fn near(outputs: &[f32], twin: &[(f64, f64)]) -> bool {
+    outputs.len() == twin.len()
+        && outputs.iter().zip(twin).all(|(out, (value, error))| (f64::from(*out) - value).abs() <= *error)
+}
+
+/// Calls `$check` with each kernel of int8 that this machine has.
+macro_rules! with_int8 {
+    ($kernel:ident => $check:expr) => {{
+        let $kernel = Int8;
+        $check;
+        #[cfg(target_arch = "x86_64")]
+        {
+            if let Some($kernel) = Int8Avx2::new() {
+                $check;
+            }
+            if let Some($kernel) = Int8AvxVnni::new() {
+                $check;
+            }
+            if let Some($kernel) = Int8Avx512Vnni::new() {
+                $check;
+            }
+        }
+    }};
+}
+
+proptest! {
+    #[test]
+    fn f32_is_its_twin(case in case()) {
+        prop_assert!(near(&case.forward(F32::new()), &case.twin(|value| value)));
+    }
+
+    #[test]
+    fn bf16_is_its_twin(case in case()) {
+        let twin = case.twin(|value| bf16::from_f32(value).to_f32());
+        prop_assert!(near(&case.forward(Bf16::new()), &twin));
+        #[cfg(target_arch = "x86_64")]
+        if let Some(kernel) = Bf16Avx512::new() {
+            prop_assert!(near(&case.forward(kernel), &twin));
+        }
+    }
+
+    #[test]
+    fn int8_is_its_twin_to_the_bit(case in case()) {
+        let twin = case.twin_int8();
+        with_int8!(kernel => prop_assert_eq!(&case.forward(kernel), &twin, "{}", kernel.name()));
+    }
+
+    #[test]
+    fn a_row_is_the_same_alone(case in case()) {
+        fn check<K: Kernel>(case: &Case, kernel: K) -> bool {
+            let alone = case.rows.chunks_exact(case.inputs);
+            case.forward(kernel) == alone.flat_map(|row| case.forward_rows(kernel, row)).collect::<Vec<_>>()
+        }
+        prop_assert!(check(&case, F32::new()) && check(&case, Bf16::new()));
+        #[cfg(target_arch = "x86_64")]
+        prop_assert!(Bf16Avx512::new().is_none_or(|kernel| check(&case, kernel)));
+        with_int8!(kernel => prop_assert!(check(&case, kernel), "{}", kernel.name()));
+    }
+
+    #[test]
+    fn what_is_not_finite_is_not_hidden(case in case(), place in any::<prop::sample::Index>()) {
+        fn check<K: Kernel>(case: &Case, kernel: K, row: usize) -> bool {
+            let outputs = case.bias.len();
+            case.forward(kernel)[row * outputs..(row + 1) * outputs].iter().all(|value| value.is_nan())
+        }
+        let mut case = case;
+        let place = place.index(case.rows.len());
+        case.rows[place] = f32::NAN;
+        let row = place / case.inputs;
+        prop_assert!(check(&case, F32::new(), row) && check(&case, Bf16::new(), row));
+        with_int8!(kernel => prop_assert!(check(&case, kernel, row), "{}", kernel.name()));
+        case.rows[place] = f32::INFINITY;
+        with_int8!(kernel => prop_assert!(check(&case, kernel, row), "{}", kernel.name()));
+    }
+}
+
+#[test]
+fn the_largest_values_do_not_overflow() {
+    // Pairs of the largest activation with the largest weight of the same sign are what an
+    // i16 must hold on AVX2, and the depth what an i32 must hold.
+    let case = Case { inputs: 4096, weights: vec![1.0; 4096 * 3], bias: vec![0.0; 3], rows: vec![1.0; 4096 * 2] };
+    let negative = Case { rows: vec![-1.0; 4096 * 2], ..case.clone() };
+    with_int8!(kernel => {
+        assert!(case.forward(kernel).iter().all(|out| (out - 4096.0).abs() < 0.01), "{}", kernel.name());
+        assert!(negative.forward(kernel).iter().all(|out| (out + 4096.0).abs() < 0.01), "{}", kernel.name());
+    });
+}
+
+#[test]
+fn values_too_small_to_tell_apart_are_zero() {
+    let tiny = f32::MIN_POSITIVE / 2.0;
+    let case = Case { inputs: 5, weights: vec![tiny; 5], bias: vec![0.5], rows: vec![tiny; 10] };
+    with_int8!(kernel => assert_eq!(case.forward(kernel), [0.5, 0.5], "{}", kernel.name()));
+}
+
+#[test]
+fn tiles_are_even_and_cover_every_row() {
+    for rows in 0..100 {
+        let tiles: Vec<_> = tiles::tiles(rows, 6).collect();
+        let next = tiles.iter().fold(0, |next, (row, height)| {
+            assert_eq!(*row, next);
+            next + height
+        });
+        let heights = tiles.iter().map(|(_, height)| *height);
+        assert_eq!(next, rows);
+        assert!(heights.clone().all(|height| (1..=6).contains(&height)));
+        assert!(heights.clone().max().unwrap_or(0) <= heights.min().unwrap_or(0) + 1);
+    }
+}

@@ -1,0 +1,133 @@
+//! One layer of a post-norm transformer: attention and feed-forward, each added to its input
+//! and normalised after. BERT, RoBERTa and XLM-R have this one.
+
+use std::ops::Range;
+
+use super::attention::{Attention, Shape};
+use super::kernels::{Aligned, Input, Kernel, Packed};
+use super::math::gelu;
+use super::norm::Norm;
+
+/// Rows that go through the feed-forward part at once, at most: what they are there, four
+/// times as wide as elsewhere, should stay in the cache of a core.
+const BLOCK: usize = 48;
+
+/// The weights of a layer.
+pub(super) struct Layer<K: Kernel> {
+    /// Query, key and value in one product. The query's weights are divided by the square
+    /// root of the head size, which scores would have to be.
+    pub(super) qkv: Packed<K>,
+    pub(super) attention_output: Packed<K>,
+    pub(super) attention_norm: Norm,
+    pub(super) intermediate: Packed<K>,
+    pub(super) output: Packed<K>,
+    pub(super) output_norm: Norm,
+}
+
+/// Memory that rows are computed in. It grows to what the largest batch needs.
+pub(super) struct Workspace<K: Kernel> {
+    input: Input<K>,
+    attention: Attention,
+    /// `[rows, hidden]`.
+    context: Aligned<f32>,
+    /// `[BLOCK, intermediate]`.
+    inner: Aligned<f32>,
+    /// `[BLOCK, hidden]`.
+    update: Aligned<f32>,
+}
+
+impl<K: Kernel> Default for Workspace<K> {
+    fn default() -> Self {
+        let empty = || Aligned::new(0);
+        Self {
+            input: Input::default(),
+            attention: Attention::new(),
+            context: empty(),
+            inner: empty(),
+            update: empty(),
+        }
+    }
+}
+
+/// Queries that a part of a batch has in one sequence.
+pub(super) struct Piece {
+    /// Rows of the sequence in the batch.
+    pub(super) sequence: Range<usize>,
+    /// Rows of it that are to be computed, counted from its first.
+    pub(super) queries: Range<usize>,
+}
+
+impl<K: Kernel> Layer<K> {
+    /// Bytes of its weights.
+    pub(super) fn bytes(&self) -> usize {
+        [&self.qkv, &self.attention_output, &self.intermediate, &self.output]
+            .map(Packed::bytes)
+            .iter()
+            .sum()
+    }
+
+    /// Queries, keys and values of rows: `[rows, hidden]` to `[rows, stride]`.
+    pub(super) fn project(
+        &self,
+        hidden: &[f32],
+        qkv: &mut [f32],
+        shape: Shape,
+        workspace: &mut Workspace<K>,
+    ) {
+        let block = block(hidden.len() / shape.hidden);
+        let blocks =
+            hidden.chunks(block * shape.hidden).zip(qkv.chunks_mut(block * shape.stride));
+        for (hidden, qkv) in blocks {
+            let rows = hidden.chunks_exact(shape.hidden);
+            self.qkv.forward(rows, qkv, &mut workspace.input, |_, _| ());
+        }
+    }
+
+    /// The rest of the layer, in place: `hidden` are the rows of `pieces`, and `qkv` those of
+    /// the whole batch.
+    pub(super) fn finish(
+        &self,
+        hidden: &mut [f32],
+        pieces: &[Piece],
+        qkv: &[f32],
+        shape: Shape,
+        workspace: &mut Workspace<K>,
+    ) {
+        let Workspace { input, attention, context, inner, update } = workspace;
+        context.at_least(hidden.len());
+        let mut rest = &mut **context;
+        for piece in pieces {
+            let rows = piece.sequence.start * shape.stride..piece.sequence.end * shape.stride;
+            let qkv = qkv.get(rows).unwrap_or_default();
+            let (context, others) = rest.split_at_mut(piece.queries.len() * shape.hidden);
+            for head in 0..shape.hidden / shape.head_size {
+                attention.attend(qkv, piece.queries.clone(), shape, head, context);
+            }
+            rest = others;
+        }
+
+        let block = block(hidden.len() / shape.hidden);
+        update.at_least(block * self.output.width().max(self.attention_output.width()));
+        inner.at_least(block * self.intermediate.width());
+        let blocks = hidden.chunks_mut(block * shape.hidden).zip(context.chunks(block * shape.hidden));
+        for (hidden, context) in blocks {
+            let count = hidden.len() / shape.hidden;
+            let context = context.chunks_exact(shape.hidden).take(count);
+            self.attention_output.forward(context, update, input, |_, _| ());
+            self.attention_norm.add(hidden, update, self.attention_output.width());
+
+            let (rows, stride) = (hidden.chunks_exact(shape.hidden), self.intermediate.width());
+            self.intermediate.forward(rows, inner, input, |panel, width| {
+                gelu(panel, count, width, stride);
+            });
+            let inner = inner.chunks_exact(stride).take(count);
+            self.output.forward(inner, update, input, |_, _| ());
+            self.output_norm.add(hidden, update, self.output.width());
+        }
+    }
+}
+
+/// Rows in a block: as few blocks as `BLOCK` allows, as even as can be.
+fn block(rows: usize) -> usize {
+    rows.div_ceil(rows.div_ceil(BLOCK).max(1)).max(1)
+}

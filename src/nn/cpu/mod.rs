@@ -1,0 +1,79 @@
+//! The encoder for the CPU: packed batches, fused layers, weights packed for the instruction
+//! set of the machine, which is found at run time.
+//!
+//! - [`kernels`] multiplies; it and nothing else has `unsafe` code.
+//! - [`attention`], [`norm`] and [`math`] are the rest of a [`layer`].
+//! - [`encoder`] runs the layers over a batch, [`load`](self::load) makes it of a bundle.
+//!
+//! **Threads.** Workers of the engine run their batches side by side over the same weights, and
+//! none waits for another. A batch that is alone is divided among all threads by rows, which
+//! wait for each other twice a layer. Which of the two it is changes no bit of a result.
+
+mod attention;
+mod encoder;
+mod kernels;
+mod layer;
+mod load;
+mod math;
+mod norm;
+#[cfg(test)]
+mod tests;
+pub mod peak;
+
+#[cfg(target_arch = "x86_64")]
+use self::kernels::{Bf16Avx512, Int8Avx2, Int8Avx512Vnni, Int8AvxVnni};
+use self::kernels::{Bf16, F32, Int8, Kernel};
+pub(super) use self::load::Source;
+use super::{Encoder, Precision};
+use crate::bundle::BundleError;
+
+/// Loads the encoder of a bundle, for `precision` and the best instruction set there is for it.
+pub(super) fn load(source: &Source<'_>, precision: Precision) -> Result<Box<dyn Encoder>, BundleError> {
+    with_kernel(precision, Load { source, precision })
+}
+
+struct Load<'a> {
+    source: &'a Source<'a>,
+    precision: Precision,
+}
+
+impl Visitor for Load<'_> {
+    type Output = Result<Box<dyn Encoder>, BundleError>;
+
+    fn visit<K: Kernel>(self, kernel: K) -> Self::Output {
+        Ok(Box::new(self.source.load(kernel, self.precision)?))
+    }
+}
+
+/// What can be done with any kernel.
+trait Visitor {
+    /// What comes of it.
+    type Output;
+
+    fn visit<K: Kernel>(self, kernel: K) -> Self::Output;
+}
+
+/// Calls `visitor` with the kernel of `precision` that is the fastest on this machine.
+fn with_kernel<V: Visitor>(precision: Precision, visitor: V) -> V::Output {
+    match precision {
+        Precision::F32 => visitor.visit(F32::new()),
+        Precision::Bf16 => {
+            #[cfg(target_arch = "x86_64")]
+            if let Some(kernel) = Bf16Avx512::new() {
+                return visitor.visit(kernel);
+            }
+            visitor.visit(Bf16::new())
+        }
+        Precision::Int8 => {
+            #[cfg(target_arch = "x86_64")]
+            if let Some(kernel) = Int8Avx512Vnni::new() {
+                return visitor.visit(kernel);
+            } else if let Some(kernel) = Int8AvxVnni::new() {
+                return visitor.visit(kernel);
+            } else if let Some(kernel) = Int8Avx2::new() {
+                return visitor.visit(kernel);
+            }
+            visitor.visit(Int8)
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! The parts of a layer against plain loops in f64.
+
+use proptest::prelude::*;
+
+use super::attention::{Attention, Shape};
+use super::math::gelu;
+use super::norm::Norm;
+
+#[test]
+fn gelu_is_exact_to_a_millionth() {
+    let exact = |x: f32| {
+        let x = f64::from(x);
+        0.5 * x * (1.0 + candle_core::cpu::erf::erf_f64(x * std::f64::consts::FRAC_1_SQRT_2))
+    };
+    let inputs: Vec<f32> = (-80_000..=80_000).map(|step| step as f32 * 1e-4).collect();
+    let mut outputs = inputs.clone();
+    gelu(&mut outputs, 1, inputs.len(), inputs.len());
+    for (input, output) in inputs.iter().zip(outputs) {
+        let error = (f64::from(output) - exact(*input)).abs();
+        // Of erf to 1e-6, which GELU multiplies by half of its input.
+        assert!(error <= 1e-6 * f64::from(input.abs() / 2.0).max(1.0), "gelu({input}) = {output}");
+    }
+    let mut broken = [f32::NAN, 1.0];
+    gelu(&mut broken, 1, 2, 2);
+    assert!(broken[0].is_nan());
+}
+
+#[test]
+fn gelu_leaves_what_is_not_its_own() {
+    let mut values = [1.0; 12];
+    gelu(&mut values, 2, 3, 5);
+    for (index, value) in values.into_iter().enumerate() {
+        assert_eq!(value != 1.0, index < 10 && index % 5 < 3, "value {index}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_sum_is_normalised(
+        values in (1_usize..70).prop_flat_map(|count| prop::collection::vec((-3.0_f32..3.0, -3.0_f32..3.0), count)),
+    ) {
+        let (mut row, update): (Vec<f32>, Vec<f32>) = values.into_iter().unzip();
+        let count = row.len() as f64;
+        let sums: Vec<f64> = row.iter().zip(&update).map(|(a, b)| f64::from(a + b)).collect();
+        let mean = sums.iter().sum::<f64>() / count;
+        let variance = sums.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / count;
+        let norm = Norm { weight: vec![2.0; row.len()], bias: vec![0.5; row.len()], epsilon: 1e-3 };
+        norm.add(&mut row, &update, update.len());
+        for (value, sum) in row.iter().zip(sums) {
+            let expected = (sum - mean) / (variance + 1e-3).sqrt() * 2.0 + 0.5;
+            prop_assert!((f64::from(*value) - expected).abs() < 1e-4, "{value} is not {expected}");
+        }
+    }
+
+    #[test]
+    fn attention_is_that_of_a_plain_loop(
+        length in 1_usize..80, head_size in 1_usize..40, heads in 1_usize..3, seed in any::<u32>(), cut in 0.0_f64..1.0,
+    ) {
+        let hidden = heads * head_size;
+        let stride = 3 * hidden + 5;
+        let mut state = seed;
+        let mut next = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            f64::from(state >> 8) as f32 / 8_388_608.0 - 1.0
+        };
+        let qkv: Vec<f32> = (0..length * stride).map(|_| next()).collect();
+        let first = (cut * length as f64) as usize;
+        let mut context = vec![0.0; (length - first) * hidden];
+        let mut attention = Attention::new();
+        for head in 0..heads {
+            attention.attend(&qkv, first..length, Shape { hidden, head_size, stride }, head, &mut context);
+        }
+        let at = |token: usize, part: usize, head: usize, index: usize| {
+            f64::from(qkv[token * stride + part * hidden + head * head_size + index])
+        };
+        for query in first..length {
+            for head in 0..heads {
+                let scores: Vec<f64> = (0..length)
+                    .map(|key| (0..head_size).map(|i| at(query, 0, head, i) * at(key, 1, head, i)).sum::<f64>().exp())
+                    .collect();
+                let total: f64 = scores.iter().sum();
+                for i in 0..head_size {
+                    let mixed: f64 = (0..length).map(|token| scores[token] / total * at(token, 2, head, i)).sum();
+                    let value = f64::from(context[(query - first) * hidden + head * head_size + i]);
+                    prop_assert!((value - mixed).abs() < 1e-5, "{value} is not {mixed}");
+                }
+            }
+        }
+    }
+}
