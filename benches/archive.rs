@@ -49,12 +49,15 @@ fn main() {
 
     let busy_us = Arc::new(AtomicU64::new(0));
     let busy = Arc::clone(&busy_us);
-    let timed = wrapped(nn::load(&bundle, PrecisionChoice::default()).unwrap(), move |encoder, batch, between_layers| {
-        let began = Instant::now();
-        let rows = encoder.encode(batch, between_layers);
-        busy.fetch_add(began.elapsed().as_micros() as u64, Ordering::Relaxed);
-        rows
-    });
+    let timed = wrapped(
+        nn::load(&bundle, PrecisionChoice::default()).unwrap(),
+        move |encoder, batch, between_layers| {
+            let began = Instant::now();
+            let rows = encoder.encode(batch, between_layers);
+            busy.fetch_add(began.elapsed().as_micros() as u64, Ordering::Relaxed);
+            rows
+        },
+    );
     let encoder: Arc<dyn Encoder> = Arc::new(timed);
     let config = EngineConfig::default();
     let engine = {

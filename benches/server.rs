@@ -70,7 +70,14 @@ async fn run() {
     let threads = nn::default_threads();
     nn::configure_threads(threads).unwrap();
     let engine = EngineConfig::default();
-    let classifier = Classifier::load(&model, None, PrecisionChoice::default(), engine, DocumentLimits::default()).unwrap();
+    let classifier = Classifier::load(
+        &model,
+        None,
+        PrecisionChoice::default(),
+        engine,
+        DocumentLimits::default(),
+    )
+    .unwrap();
     let classifier = Arc::new(classifier);
     println!("model {}, {} threads, {time:?} a part", classifier.info().name, threads);
 

@@ -10,9 +10,7 @@ use safetensors::Dtype;
 use support::tiny::{POSITIONS, SENTIMENT, TOPIC};
 use support::{Tiny, TinyTask};
 use tasnif::bundle::Bundle;
-use tasnif::nn::{
-    self, EncodeError, Encoder, MultiHead, PackedTokens, PrecisionChoice, Rows,
-};
+use tasnif::nn::{self, EncodeError, Encoder, MultiHead, PackedTokens, PrecisionChoice, Rows};
 
 const TEXTS: [&str; 6] = [
     "قال الوزير في القاهرة إن الأسعار سترتفع",
@@ -191,7 +189,8 @@ fn load(tiny: &Tiny) -> (Bundle, MultiHead) {
     let directory = tempfile::tempdir().expect("a directory");
     tiny.write(directory.path());
     let bundle = Bundle::load(directory.path()).unwrap_or_else(|error| panic!("{error}"));
-    let encoder = nn::load(&bundle, PrecisionChoice::Reference).unwrap_or_else(|error| panic!("{error}"));
+    let encoder =
+        nn::load(&bundle, PrecisionChoice::Reference).unwrap_or_else(|error| panic!("{error}"));
     (bundle, encoder)
 }
 
@@ -200,7 +199,8 @@ fn refusal(tiny: &Tiny) -> String {
     let directory = tempfile::tempdir().expect("a directory");
     tiny.write(directory.path());
     let bundle = Bundle::load(directory.path()).unwrap_or_else(|error| panic!("{error}"));
-    let error = nn::load(&bundle, PrecisionChoice::Reference).err().expect("the weights are refused");
+    let error =
+        nn::load(&bundle, PrecisionChoice::Reference).err().expect("the weights are refused");
     error.to_string().replace(&format!("{}/", Path::display(directory.path())), "")
 }
 

@@ -130,7 +130,8 @@ fn a_missing_part_of_the_head_is_named() {
     let mut tiny = Tiny::bert(&["a", "b"]);
     tiny.tensors.remove("bert.pooler.dense.weight");
     let bundle = load(&tiny).expect("the bundle itself is whole");
-    let error = nn::load(&bundle, PrecisionChoice::default()).err().expect("the head is not").to_string();
+    let error =
+        nn::load(&bundle, PrecisionChoice::default()).err().expect("the head is not").to_string();
     assert!(
         error.ends_with(
             "tensor bert.pooler.dense.weight: expected [32, 32] of F32, F16 or BF16; found no such \

@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::files::read_json;
-use super::{BundleError, EncoderConfig, HeadKind, Label, Pooling, Task, TextConfig, Tokenizer};
+use super::{
+    BundleError, EncoderConfig, HeadKind, Label, Pooling, Precision, Task, TextConfig, Tokenizer,
+};
 use crate::text::Profile;
 
 pub(super) const MANIFEST_FILE: &str = "tasnif.json";
@@ -19,6 +21,8 @@ pub(super) struct Manifest {
     pub(super) revision: String,
     #[serde(default)]
     pub(super) languages: Vec<String>,
+    #[serde(default)]
+    pub(super) precisions: Vec<Precision>,
     text: TextEntry,
     tasks: Vec<TaskEntry>,
 }

@@ -16,12 +16,14 @@ mod files;
 mod huggingface;
 mod identity;
 mod manifest;
+mod precision;
 mod tokenizer;
 mod weights;
 
 pub use config::{Architecture, EncoderConfig};
 pub use error::BundleError;
 pub use identity::Stamp;
+pub use precision::Precision;
 pub use tokenizer::{Tokenizer, Tokens};
 pub use weights::Weights;
 
@@ -51,6 +53,8 @@ pub struct Bundle {
     pub stamp: Stamp,
     /// Languages that it was trained for, as BCP 47 tags; empty if not known.
     pub languages: Vec<String>,
+    /// Precisions in which it was found to answer as it does in f32.
+    pub precisions: Vec<Precision>,
     /// Shape of the encoder.
     pub config: EncoderConfig,
     /// How text is read.
@@ -148,15 +152,18 @@ impl Bundle {
         let weights = Weights::open(path)?;
         check_vocabulary(path, &config, &tokenizer, &weights)?;
         let digest = weights.digest();
-        let (revision, languages, text, tasks, warnings) = if path.join(MANIFEST_FILE).exists() {
+        let (revision, languages, precisions, text, tasks, warnings) = if path
+            .join(MANIFEST_FILE)
+            .exists()
+        {
             let manifest = Manifest::read(path)?;
             let (text, tasks) = manifest.validate(path, &config, &tokenizer)?;
-            (manifest.revision, manifest.languages, text, tasks, vec![])
+            (manifest.revision, manifest.languages, manifest.precisions, text, tasks, vec![])
         } else {
             let found =
                 huggingface::classifier(path, &name, &config_file, &config, &tokenizer, &weights)?;
             let revision = digest.chars().take(REVISION_DIGITS).collect();
-            (revision, vec![], found.text, vec![found.task], found.warnings)
+            (revision, vec![], vec![], found.text, vec![found.task], found.warnings)
         };
         for task in &tasks {
             let shape = [task.labels.len(), config.hidden_size];
@@ -176,6 +183,7 @@ impl Bundle {
             fingerprint,
             stamp,
             languages,
+            precisions,
             config,
             text,
             tasks,

@@ -85,7 +85,8 @@ pub(super) fn load_reloadable(settings: &Settings) -> anyhow::Result<Reloadable>
     let build = {
         let cache = cache.clone();
         move |bundle: Bundle, name: &str| {
-            let classifier = Classifier::from_bundle(bundle, Some(name), precision, engine, limits)?;
+            let classifier =
+                Classifier::from_bundle(bundle, Some(name), precision, engine, limits)?;
             Ok(classifier.with_cache(cache.clone()))
         }
     };

@@ -19,7 +19,9 @@ mod weights;
 pub use bert::BertEncoder;
 pub use encoder::{Compute, EncodeError, Encoder, PackedTokens, Rows};
 pub use heads::MultiHead;
-pub use precision::{Precision, PrecisionChoice};
+pub use precision::PrecisionChoice;
+
+pub use crate::bundle::Precision;
 pub use threads::{configure_threads, default_threads};
 
 /// Why a model could not be made ready to run.

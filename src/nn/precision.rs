@@ -1,43 +1,12 @@
-//! In what an encoder computes.
+//! Which precision is asked for, and which it comes to on this machine.
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::bundle::Bundle;
-
-/// In what the matrix products of an encoder are computed. All else is f32 always.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Precision {
-    /// 32-bit floats.
-    F32,
-    /// Weights and activations of 16 bits with the exponent of f32, sums in f32.
-    Bf16,
-    /// Weights and activations of 8 bits, scaled by output and by token; exact sums.
-    Int8,
-}
-
-impl Precision {
-    /// Every precision, the most exact first.
-    pub const ALL: [Self; 3] = [Self::F32, Self::Bf16, Self::Int8];
-
-    /// Its name, as on the command line.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::F32 => "f32",
-            Self::Bf16 => "bf16",
-            Self::Int8 => "int8",
-        }
-    }
-}
-
-impl fmt::Display for Precision {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
+use super::cpu;
+use crate::bundle::{Bundle, Precision};
 
 /// Which precision, or implementation, is asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
@@ -56,7 +25,12 @@ impl PrecisionChoice {
     /// The precision to load `bundle` in, or `None` for the reference.
     pub(super) fn resolve(self, bundle: &Bundle) -> Option<Precision> {
         match self {
-            Self::Auto => Some(Precision::F32),
+            Self::Auto => {
+                let accurate = |precision| bundle.precisions.contains(&precision);
+                let fast = [Precision::Int8, Precision::Bf16];
+                let choice = fast.into_iter().find(|&fast| accurate(fast) && cpu::speeds_up(fast));
+                Some(choice.unwrap_or(Precision::F32))
+            }
             Self::Exactly(precision) => Some(precision),
             Self::Reference => None,
         }

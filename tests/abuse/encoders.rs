@@ -137,9 +137,10 @@ async fn every_document_is_answered_once_whatever_the_encoder_does() {
         panics: AtomicU64::new(0),
     });
     let at_random = Arc::clone(&faults);
-    let faulty = wrapped(nn::load(&bundle, PrecisionChoice::default()).unwrap(), move |encoder, batch, between_layers| {
-        at_random.encode(encoder, batch, between_layers)
-    });
+    let faulty = wrapped(
+        nn::load(&bundle, PrecisionChoice::default()).unwrap(),
+        move |encoder, batch, between_layers| at_random.encode(encoder, batch, between_layers),
+    );
     let faulty = Arc::new(faulty);
     // Small batches, so that there are many, and room for everything at once.
     let engine = EngineConfig {

@@ -219,10 +219,13 @@ pub(crate) fn gated(
     gate: &Arc<Gate>,
 ) -> Result<Classifier, LoadError> {
     let gate = Arc::clone(gate);
-    let gated = wrapped(nn::load(&bundle, PrecisionChoice::default())?, move |encoder, batch, between_layers| {
-        gate.pass();
-        encoder.encode(batch, between_layers)
-    });
+    let gated = wrapped(
+        nn::load(&bundle, PrecisionChoice::default())?,
+        move |encoder, batch, between_layers| {
+            gate.pass();
+            encoder.encode(batch, between_layers)
+        },
+    );
     Classifier::new(bundle, Some(name), Arc::new(gated), engine, DocumentLimits::default())
 }
 

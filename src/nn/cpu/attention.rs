@@ -89,7 +89,8 @@ impl Attention {
     fn pack_values(&mut self, values: &[f32], shape: Shape, length: usize) {
         let width = self.kernel.panel_width();
         self.values.at_least(shape.head_size.next_multiple_of(width) * length);
-        for (panel, first) in self.values.chunks_exact_mut(width * length).zip((0..).step_by(width)) {
+        for (panel, first) in self.values.chunks_exact_mut(width * length).zip((0..).step_by(width))
+        {
             let lanes = width.min(shape.head_size.saturating_sub(first));
             let rows = values.chunks(shape.stride).filter_map(|row| row.get(first..first + lanes));
             for (place, row) in panel.chunks_exact_mut(width).zip(rows) {
@@ -146,7 +147,8 @@ impl Attention {
         }
         let rows = context.chunks_exact_mut(hidden).zip(self.mixed.chunks_exact(out_stride));
         for (context, mixed) in rows {
-            let context = context.get_mut(head * head_size..).and_then(|row| row.get_mut(..head_size));
+            let context =
+                context.get_mut(head * head_size..).and_then(|row| row.get_mut(..head_size));
             if let (Some(context), Some(mixed)) = (context, mixed.get(..head_size)) {
                 context.copy_from_slice(mixed);
             }

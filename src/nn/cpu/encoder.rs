@@ -70,7 +70,13 @@ impl<K: Kernel> FusedEncoder<K> {
         }
     }
 
-    fn forward(&self, batch: &PackedTokens, memory: &mut Memory<K>, parts: usize, between_layers: &mut dyn FnMut()) -> Vec<f32> {
+    fn forward(
+        &self,
+        batch: &PackedTokens,
+        memory: &mut Memory<K>,
+        parts: usize,
+        between_layers: &mut dyn FnMut(),
+    ) -> Vec<f32> {
         let Shape { hidden: width, stride, .. } = self.shape;
         let tokens = batch.tokens();
         memory.hidden.at_least(tokens * width);
@@ -80,7 +86,11 @@ impl<K: Kernel> FusedEncoder<K> {
         if memory.workspaces.len() < pieces.len() {
             memory.workspaces.resize_with(pieces.len(), Workspace::default);
         }
-        let (Some(hidden), Some(qkv)) = (memory.hidden.get_mut(..tokens * width), memory.qkv.get_mut(..tokens * stride)) else { return Vec::new() };
+        let (Some(hidden), Some(qkv)) =
+            (memory.hidden.get_mut(..tokens * width), memory.qkv.get_mut(..tokens * stride))
+        else {
+            return Vec::new();
+        };
         let workspaces = &mut memory.workspaces;
 
         self.embeddings.look_up(batch, hidden);
@@ -91,10 +101,14 @@ impl<K: Kernel> FusedEncoder<K> {
             in_pool(pieces.len() > 1, || {
                 let parts = hidden.chunks(rows * width).zip(qkv.chunks_mut(rows * stride));
                 let parts = parts.zip(workspaces.iter_mut()).collect();
-                each(parts, |((hidden, qkv), workspace)| layer.project(hidden, qkv, self.shape, workspace));
+                each(parts, |((hidden, qkv), workspace)| {
+                    layer.project(hidden, qkv, self.shape, workspace)
+                });
                 let parts = hidden.chunks_mut(rows * width).zip(&pieces);
                 let parts = parts.zip(workspaces.iter_mut()).collect();
-                each(parts, |((hidden, pieces), workspace)| layer.finish(hidden, pieces, qkv, self.shape, workspace));
+                each(parts, |((hidden, pieces), workspace)| {
+                    layer.finish(hidden, pieces, qkv, self.shape, workspace)
+                });
             });
         }
         self.pool(batch, hidden)
@@ -137,7 +151,11 @@ impl<K: Kernel> Encoder for FusedEncoder<K> {
         self.compute
     }
 
-    fn encode(&self, batch: &PackedTokens, between_layers: &mut dyn FnMut()) -> Result<Rows, EncodeError> {
+    fn encode(
+        &self,
+        batch: &PackedTokens,
+        between_layers: &mut dyn FnMut(),
+    ) -> Result<Rows, EncodeError> {
         self.check(batch)?;
         let _running = Running::new(&self.running);
         let threads = rayon::current_num_threads();
@@ -145,10 +163,15 @@ impl<K: Kernel> Encoder for FusedEncoder<K> {
         let alone = self.running.load(Ordering::Relaxed) == 1;
         let parts = if alone { threads.min(batch.tokens() / MIN_ROWS_A_THREAD).max(1) } else { 1 };
         let spare = self.spare.lock().pop();
-        let mut memory = spare.unwrap_or_else(|| Memory { hidden: Aligned::new(0), qkv: Aligned::new(0), workspaces: Vec::new() });
+        let mut memory = spare.unwrap_or_else(|| Memory {
+            hidden: Aligned::new(0),
+            qkv: Aligned::new(0),
+            workspaces: Vec::new(),
+        });
         let pooled = self.forward(batch, &mut memory, parts, between_layers);
         self.spare.lock().push(memory);
-        Rows::new(pooled, self.width()).ok_or_else(|| EncodeError::Backend("the encoder was loaded without a pooling".into()))
+        Rows::new(pooled, self.width())
+            .ok_or_else(|| EncodeError::Backend("the encoder was loaded without a pooling".into()))
     }
 }
 
@@ -158,7 +181,9 @@ impl Embeddings {
         let width = self.norm.weight.len();
         let mut rows = hidden.chunks_exact_mut(width);
         for sequence in batch.iter() {
-            for ((id, position), row) in sequence.iter().zip(self.positions.chunks_exact(width)).zip(rows.by_ref()) {
+            for ((id, position), row) in
+                sequence.iter().zip(self.positions.chunks_exact(width)).zip(rows.by_ref())
+            {
                 let word = self.words.get(*id as usize * width..).unwrap_or_default();
                 row.iter_mut().zip(word).for_each(|(value, word)| *value = *word);
                 self.norm.add(row, position, width);
@@ -199,7 +224,11 @@ fn in_pool(divided: bool, work: impl FnOnce() + Send) {
 
 /// Runs `work` on every part.
 fn each<T: Send>(parts: Vec<T>, work: impl Fn(T) + Send + Sync) {
-    if parts.len() > 1 { parts.into_par_iter().for_each(work) } else { parts.into_iter().for_each(work) }
+    if parts.len() > 1 {
+        parts.into_par_iter().for_each(work)
+    } else {
+        parts.into_iter().for_each(work)
+    }
 }
 
 /// Counts a batch while it is encoded, also if that panics.

@@ -58,14 +58,6 @@ pub(super) struct Piece {
 }
 
 impl<K: Kernel> Layer<K> {
-    /// Bytes of its weights.
-    pub(super) fn bytes(&self) -> usize {
-        [&self.qkv, &self.attention_output, &self.intermediate, &self.output]
-            .map(Packed::bytes)
-            .iter()
-            .sum()
-    }
-
     /// Queries, keys and values of rows: `[rows, hidden]` to `[rows, stride]`.
     pub(super) fn project(
         &self,
@@ -75,8 +67,7 @@ impl<K: Kernel> Layer<K> {
         workspace: &mut Workspace<K>,
     ) {
         let block = block(hidden.len() / shape.hidden);
-        let blocks =
-            hidden.chunks(block * shape.hidden).zip(qkv.chunks_mut(block * shape.stride));
+        let blocks = hidden.chunks(block * shape.hidden).zip(qkv.chunks_mut(block * shape.stride));
         for (hidden, qkv) in blocks {
             let rows = hidden.chunks_exact(shape.hidden);
             self.qkv.forward(rows, qkv, &mut workspace.input, |_, _| ());
@@ -109,7 +100,8 @@ impl<K: Kernel> Layer<K> {
         let block = block(hidden.len() / shape.hidden);
         update.at_least(block * self.output.width().max(self.attention_output.width()));
         inner.at_least(block * self.intermediate.width());
-        let blocks = hidden.chunks_mut(block * shape.hidden).zip(context.chunks(block * shape.hidden));
+        let blocks =
+            hidden.chunks_mut(block * shape.hidden).zip(context.chunks(block * shape.hidden));
         for (hidden, context) in blocks {
             let count = hidden.len() / shape.hidden;
             let context = context.chunks_exact(shape.hidden).take(count);

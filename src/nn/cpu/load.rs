@@ -10,8 +10,8 @@ use super::encoder::{Embeddings, FusedEncoder};
 use super::kernels::{Kernel, Packed};
 use super::layer::Layer;
 use super::norm::Norm;
-use crate::nn::{Compute, Precision};
 use crate::bundle::{BundleError, EncoderConfig, Pooling, Weights};
+use crate::nn::{Compute, Precision};
 
 /// Where the tensors of an encoder are.
 pub(in crate::nn) struct Source<'a> {
@@ -24,9 +24,14 @@ pub(in crate::nn) struct Source<'a> {
 
 impl Source<'_> {
     /// Loads the encoder and packs its weights, layers side by side.
-    pub(super) fn load<K: Kernel>(&self, kernel: K, precision: Precision) -> Result<FusedEncoder<K>, BundleError> {
+    pub(super) fn load<K: Kernel>(
+        &self,
+        kernel: K,
+        precision: Precision,
+    ) -> Result<FusedEncoder<K>, BundleError> {
         let layers = (0..self.config.layers).into_par_iter();
-        let layers: Vec<Layer<K>> = layers.map(|index| self.layer(kernel, index)).collect::<Result<_, _>>()?;
+        let layers: Vec<Layer<K>> =
+            layers.map(|index| self.layer(kernel, index)).collect::<Result<_, _>>()?;
         let (hidden, heads) = (self.config.hidden_size, self.config.heads);
         let stride = layers.first().map_or(0, |layer| layer.qkv.width());
         Ok(FusedEncoder {
@@ -42,7 +47,8 @@ impl Source<'_> {
 
     fn embeddings(&self) -> Result<Embeddings, BundleError> {
         let (config, hidden) = (self.config, self.config.hidden_size);
-        let table = |name: &str, rows| self.tensor(&format!("embeddings.{name}.weight"), &[rows, hidden]);
+        let table =
+            |name: &str, rows| self.tensor(&format!("embeddings.{name}.weight"), &[rows, hidden]);
         let types = table("token_type_embeddings", config.type_vocab_size)?;
         let mut positions = table("position_embeddings", config.position_rows)?;
         positions.drain(..config.first_position * hidden);
@@ -76,7 +82,8 @@ impl Source<'_> {
         let scale = 1.0 / ((hidden / heads) as f32).sqrt();
         weights.iter_mut().chain(&mut bias).for_each(|value| *value *= scale);
         for part in ["key", "value"] {
-            let (more_weights, more_bias) = self.linear(&format!("{name}.{part}"), hidden, hidden)?;
+            let (more_weights, more_bias) =
+                self.linear(&format!("{name}.{part}"), hidden, hidden)?;
             weights.extend(more_weights);
             bias.extend(more_bias);
         }
@@ -84,13 +91,19 @@ impl Source<'_> {
     }
 
     /// Weights, `[outputs, inputs]`, and bias, `[outputs]`.
-    fn linear(&self, name: &str, inputs: usize, outputs: usize) -> Result<(Vec<f32>, Vec<f32>), BundleError> {
+    fn linear(
+        &self,
+        name: &str,
+        inputs: usize,
+        outputs: usize,
+    ) -> Result<(Vec<f32>, Vec<f32>), BundleError> {
         let weights = self.tensor(&format!("{name}.weight"), &[outputs, inputs])?;
         Ok((weights, self.tensor(&format!("{name}.bias"), &[outputs])?))
     }
 
     fn norm(&self, name: &str) -> Result<Norm, BundleError> {
-        let vector = |part: &str| self.tensor(&format!("{name}.{part}"), &[self.config.hidden_size]);
+        let vector =
+            |part: &str| self.tensor(&format!("{name}.{part}"), &[self.config.hidden_size]);
         let (weight, bias) = (vector("weight")?, vector("bias")?);
         Ok(Norm { weight, bias, epsilon: self.config.layer_norm_eps as f32 })
     }

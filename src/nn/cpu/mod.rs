@@ -16,19 +16,22 @@ mod layer;
 mod load;
 mod math;
 mod norm;
+pub mod peak;
 #[cfg(test)]
 mod tests;
-pub mod peak;
 
+use self::kernels::{Bf16, F32, Int8, Kernel};
 #[cfg(target_arch = "x86_64")]
 use self::kernels::{Bf16Avx512, Int8Avx2, Int8Avx512Vnni, Int8AvxVnni};
-use self::kernels::{Bf16, F32, Int8, Kernel};
 pub(super) use self::load::Source;
 use super::{Encoder, Precision};
 use crate::bundle::BundleError;
 
 /// Loads the encoder of a bundle, for `precision` and the best instruction set there is for it.
-pub(super) fn load(source: &Source<'_>, precision: Precision) -> Result<Box<dyn Encoder>, BundleError> {
+pub(super) fn load(
+    source: &Source<'_>,
+    precision: Precision,
+) -> Result<Box<dyn Encoder>, BundleError> {
     with_kernel(precision, Load { source, precision })
 }
 
@@ -43,6 +46,22 @@ impl Visitor for Load<'_> {
     fn visit<K: Kernel>(self, kernel: K) -> Self::Output {
         Ok(Box::new(self.source.load(kernel, self.precision)?))
     }
+}
+
+/// Whether this machine has instructions that make `precision` faster than f32.
+pub(super) fn speeds_up(precision: Precision) -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return match precision {
+        Precision::F32 => false,
+        Precision::Bf16 => Bf16Avx512::new().is_some(),
+        Precision::Int8 => {
+            Int8Avx512Vnni::new().is_some()
+                || Int8AvxVnni::new().is_some()
+                || Int8Avx2::new().is_some()
+        }
+    };
+    #[cfg(not(target_arch = "x86_64"))]
+    false
 }
 
 /// What can be done with any kernel.

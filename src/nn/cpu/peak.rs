@@ -19,7 +19,8 @@ const STEPS: usize = 50_000;
 /// precision is made of, so other work on the machine only shows if it goes on all the time.
 pub fn measure(precision: Precision, threads: usize) -> f64 {
     thread::scope(|scope| {
-        let threads: Vec<_> = (0..threads.max(1)).map(|_| scope.spawn(move || one(precision))).collect();
+        let threads: Vec<_> =
+            (0..threads.max(1)).map(|_| scope.spawn(move || one(precision))).collect();
         threads.into_iter().filter_map(|thread| thread.join().ok()).sum()
     })
 }

@@ -3,8 +3,8 @@
 
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::{
-    __m512, __m512bh, __m512i, _mm512_add_ps, _mm512_dpbf16_ps, _mm512_loadu_ps, _mm512_loadu_si512,
-    _mm512_set1_epi32, _mm512_setzero_ps, _mm512_storeu_ps,
+    __m512, __m512bh, __m512i, _mm512_add_ps, _mm512_dpbf16_ps, _mm512_loadu_ps,
+    _mm512_loadu_si512, _mm512_set1_epi32, _mm512_setzero_ps, _mm512_storeu_ps,
 };
 
 #[cfg(target_arch = "x86_64")]
@@ -58,13 +58,23 @@ impl Kernel for Bf16 {
     fn multiply(self, panel: Panel<'_, Self>) {
         let width = self.panel_width();
         panel.check(width);
-        let Panel { activations, stride, depth, weights, bias, out, out_stride, expanded, .. } = panel;
+        let Panel { activations, stride, depth, weights, bias, out, out_stride, expanded, .. } =
+            panel;
         expanded.clear();
         // bf16 is the upper half of an f32.
         let narrow = weights.iter().take(depth * width);
         expanded.extend(narrow.map(|value| f32::from_bits(u32::from(value.to_bits()) << 16)));
         let (rows, weights) = (panel.row_scales.len(), expanded.as_slice());
-        self.0.product(Product { activations, stride, rows, depth, weights, bias, out, out_stride });
+        self.0.product(Product {
+            activations,
+            stride,
+            rows,
+            depth,
+            weights,
+            bias,
+            out,
+            out_stride,
+        });
     }
 
     fn peak(self, steps: usize) -> usize {
@@ -172,7 +182,8 @@ fn tile<const HEIGHT: usize>(panel: &mut Panel<'_, Bf16Avx512>, row: usize) {
         let activations = panel.activations.as_ptr().add(row * panel.stride);
         let mut weights = panel.weights.as_ptr();
         for step in (0..panel.depth).step_by(2) {
-            let columns = [0, 32].map(|start| vector(_mm512_loadu_si512(weights.add(start).cast())));
+            let columns =
+                [0, 32].map(|start| vector(_mm512_loadu_si512(weights.add(start).cast())));
             for (height, sums) in sums.iter_mut().enumerate() {
                 let pair = activations.add(height * panel.stride + step).cast::<i32>();
                 let pair = vector(_mm512_set1_epi32(pair.read_unaligned()));

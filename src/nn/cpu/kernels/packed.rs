@@ -31,7 +31,9 @@ impl<K: Kernel> Packed<K> {
         let mut converted = vec![K::Weight::default(); depth];
         let panels = packed.weights.chunks_exact_mut(width * depth);
         let columns = packed.scales.chunks_mut(width).zip(packed.sums.chunks_mut(width));
-        for ((panel, rows), (scales, sums)) in panels.zip(weights.chunks(width * inputs)).zip(columns) {
+        for ((panel, rows), (scales, sums)) in
+            panels.zip(weights.chunks(width * inputs)).zip(columns)
+        {
             let columns = rows.chunks_exact(inputs).zip(scales).zip(sums);
             for (lane, ((row, scale), sum)) in columns.enumerate() {
                 Column { scale: *scale, sum: *sum } = kernel.convert_weights(row, &mut converted);
@@ -43,11 +45,6 @@ impl<K: Kernel> Packed<K> {
             }
         }
         packed
-    }
-
-    /// Bytes that it holds.
-    pub(in super::super) fn bytes(&self) -> usize {
-        size_of_val(&*self.weights) + 12 * self.bias.len()
     }
 
     /// Values that a row of results has: the outputs, padded to whole panels.
@@ -108,4 +105,3 @@ impl<K: Kernel> Default for Input<K> {
         Self { values: Aligned::new(0), scales: Vec::new(), expanded: Vec::new() }
     }
 }
-

@@ -19,9 +19,8 @@ struct Case {
 fn case() -> impl Strategy<Value = Case> {
     (1_usize..40, 1_usize..90, 1_usize..70).prop_flat_map(|(rows, inputs, outputs)| {
         let values = |count| prop::collection::vec(-2.0_f32..2.0, count);
-        (values(inputs * outputs), values(outputs), values(rows * inputs)).prop_map(
-            move |(weights, bias, rows)| Case { inputs, weights, bias, rows },
-        )
+        (values(inputs * outputs), values(outputs), values(rows * inputs))
+            .prop_map(move |(weights, bias, rows)| Case { inputs, weights, bias, rows })
     })
 }
 
@@ -45,7 +44,8 @@ impl Case {
         let product = |row: &[f32], weights: &[f32], bias: f32| {
             let terms = row.iter().zip(weights);
             let terms = terms.map(|(a, b)| f64::from(convert(*a)) * f64::from(convert(*b)));
-            let (sum, size) = terms.fold((0.0, 1.0), |(sum, size), term| (sum + term, size + term.abs()));
+            let (sum, size) =
+                terms.fold((0.0, 1.0), |(sum, size), term| (sum + term, size + term.abs()));
             (sum + f64::from(bias), size * 1e-6)
         };
         let rows = self.rows.chunks_exact(self.inputs);
@@ -59,7 +59,8 @@ impl Case {
     /// The twin of int8, to the bit.
     fn twin_int8(&self) -> Vec<f32> {
         let quantize = |values: &[f32], steps: f32| -> (Vec<i64>, f32) {
-            let scale = values.iter().fold(0.0_f32, |largest, value| largest.max(value.abs())) / steps;
+            let scale =
+                values.iter().fold(0.0_f32, |largest, value| largest.max(value.abs())) / steps;
             let inverse = if scale > f32::MIN_POSITIVE { scale.recip() } else { 0.0 };
             let values = values.iter().map(|value| (value * inverse).round_ties_even() as i64);
             (values.collect(), scale)
@@ -81,7 +82,10 @@ impl Case {
 /// Whether every output is as near to the twin's as it must be.
 fn near(outputs: &[f32], twin: &[(f64, f64)]) -> bool {
     outputs.len() == twin.len()
-        && outputs.iter().zip(twin).all(|(out, (value, error))| (f64::from(*out) - value).abs() <= *error)
+        && outputs
+            .iter()
+            .zip(twin)
+            .all(|(out, (value, error))| (f64::from(*out) - value).abs() <= *error)
 }
 
 /// Calls `$check` with each kernel of int8 that this machine has.
@@ -159,7 +163,12 @@ proptest! {
 fn the_largest_values_do_not_overflow() {
     // Pairs of the largest activation with the largest weight of the same sign are what an
     // i16 must hold on AVX2, and the depth what an i32 must hold.
-    let case = Case { inputs: 4096, weights: vec![1.0; 4096 * 3], bias: vec![0.0; 3], rows: vec![1.0; 4096 * 2] };
+    let case = Case {
+        inputs: 4096,
+        weights: vec![1.0; 4096 * 3],
+        bias: vec![0.0; 3],
+        rows: vec![1.0; 4096 * 2],
+    };
     let negative = Case { rows: vec![-1.0; 4096 * 2], ..case.clone() };
     with_int8!(kernel => {
         assert!(case.forward(kernel).iter().all(|out| (out - 4096.0).abs() < 0.01), "{}", kernel.name());

@@ -5,9 +5,8 @@
 pub(super) fn tiles(rows: usize, tallest: usize) -> impl Iterator<Item = (usize, usize)> {
     let count = rows.div_ceil(tallest);
     let (height, taller) = rows.checked_rem(count).map_or((0, 0), |rest| (rows / count, rest));
-    (0..count).map(move |tile| {
-        (tile * height + tile.min(taller), height + usize::from(tile < taller))
-    })
+    (0..count)
+        .map(move |tile| (tile * height + tile.min(taller), height + usize::from(tile < taller)))
 }
 
 /// Evaluates an expression in which the constant `$name` is a height of 1 to 6, or to 12,

@@ -24,7 +24,9 @@ pub(super) fn inverse(scale: f32) -> f32 {
 /// `out` has beyond the row is left.
 pub(super) fn quantize(row: &[f32], out: &mut [u8]) -> f32 {
     let scale = largest(row) / MAX;
-    Quantize { row, out, inverse: inverse(scale) }.dispatch();
+    if let Some(out) = out.get_mut(..row.len()) {
+        Quantize { row, out, inverse: inverse(scale) }.dispatch();
+    }
     scale
 }
 
@@ -55,6 +57,7 @@ impl SimdOp for Largest<'_> {
 
 struct Quantize<'a> {
     row: &'a [f32],
+    /// As long as the row.
     out: &'a mut [u8],
     inverse: f32,
 }
