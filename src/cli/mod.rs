@@ -2,6 +2,7 @@
 //! once where they are used, and every failure ends with an exit code and a
 //! line that says what to do next.
 
+mod bench;
 mod classify;
 mod client;
 mod exit;
@@ -44,6 +45,7 @@ enum Command {
     Serve(serve::ServeArgs),
     Classify(classify::ClassifyArgs),
     Score(Box<score::ScoreArgs>),
+    Bench(bench::BenchArgs),
     Models(models::ModelsArgs),
     Prepare(prepare::PrepareArgs),
 }
@@ -76,6 +78,7 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Serve(args) => serve::run(args, start_log),
         Command::Classify(args) => classify::run(args),
         Command::Score(args) => score::run(args),
+        Command::Bench(args) => bench::run(args),
         Command::Models(args) => models::run(args),
         Command::Prepare(args) => {
             prepare::run(args, std::io::stdin().lock(), std::io::stdout().lock())?;

@@ -22,7 +22,7 @@ pub use heads::MultiHead;
 pub use precision::PrecisionChoice;
 
 pub use crate::bundle::Precision;
-pub use threads::{configure_threads, default_threads};
+pub use threads::{batches, configure_threads, default_threads};
 
 /// Why a model could not be made ready to run.
 #[derive(Debug, Error)]

@@ -1,6 +1,6 @@
 //! How many threads compute.
 
-use super::NnError;
+use super::{NnError, PrecisionChoice};
 
 /// Threads that this process may keep busy: the cores that its affinity mask and,
 /// on Linux, its control group's quota leave it. At least 1.
@@ -22,4 +22,10 @@ pub fn configure_threads(threads: usize) -> Result<(), NnError> {
         .thread_name(|index| format!("nn-{index}"))
         .build_global()
         .map_err(|source| NnError::Threads { threads, source })
+}
+
+/// Batches to run side by side on `threads` threads. They do not wait for each other, except in
+/// candle, each of whose products takes all threads.
+pub fn batches(precision: PrecisionChoice, threads: usize) -> usize {
+    if precision == PrecisionChoice::Reference { 1 } else { threads }
 }

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 pub(super) use self::layers::Layers;
 use super::local::ModelArg;
 use crate::engine::EngineConfig;
-use crate::nn::PrecisionChoice;
+use crate::nn::{self, PrecisionChoice};
 use crate::pipeline::{CacheConfig, DocumentLimits, ReloadConfig};
 use crate::server::telemetry::{MonitoringConfig, TracingConfig};
 use crate::server::{LogConfig, ServerConfig};
@@ -50,10 +50,7 @@ impl Settings {
     /// The settings of an engine in a process of `threads` threads.
     pub(super) fn engine(&self, threads: usize) -> EngineConfig {
         let workers = match self.engine.workers {
-            // Batches side by side do not wait for each other, except in candle, each of
-            // whose products takes all threads.
-            0 if self.precision == PrecisionChoice::Reference => 1,
-            0 => threads,
+            0 => nn::batches(self.precision, threads),
             workers => workers,
         };
         EngineConfig { workers, ..self.engine }
