@@ -1,0 +1,1 @@
+"""Stubs generated from `proto/tasnif/v1/tasnif.proto` by `generate.sh`."""

@@ -1,0 +1,158 @@
+"""The Ray example on a cluster of two nodes, against `tasnif score`."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import archive
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from conftest import BINARY, LIMIT_S, MODEL, ROOT
+
+ray = pytest.importorskip("ray")
+
+from ray.cluster_utils import Cluster  # noqa: E402
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # noqa: E402
+
+import tasnif.ray  # noqa: E402
+
+sys.path.insert(0, str(ROOT / "clients/python/examples"))
+import ray_score  # noqa: E402
+
+ROWS, FILES, BATCH_ROWS = 160, 8, 10
+SERVER = {"binary": str(BINARY), "model": str(MODEL), "args": ["--threads", "1"]}
+# The head has more room than it gives at first: see `held_back`.
+HEAD_CPUS, HELD_BACK_CPUS, NODE_CPUS, ACTOR_CPUS = 3, 2, 2, 0.8
+
+pytestmark = pytest.mark.timeout(300)
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    """A head, and one more node, which the last test kills."""
+    memory = {"object_store_memory": 100 * 1024 * 1024}
+    head = {"num_cpus": HEAD_CPUS, "include_dashboard": False, **memory}
+    cluster = Cluster(initialize_head=True, connect=True, head_node_args=head)
+    cluster.add_node(num_cpus=NODE_CPUS, **memory)
+    cluster.wait_for_nodes()
+    yield cluster
+    ray.shutdown()
+    cluster.shutdown()
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The archive."""
+    path = tmp_path_factory.mktemp("archive") / "in"
+    archive.write(path, ROWS, FILES)
+    return path
+
+
+@pytest.fixture(scope="module")
+def expected(source: Path) -> dict[str, dict[str, Any]]:
+    """What `tasnif score` says of it."""
+    return archive.expected(source, source.with_name("reference.parquet"))
+
+
+def with_hook(directory: Path, before_batch: Any) -> type[tasnif.ray.Classifier]:
+    """A classifier that notes the batches that it has done, and does something before each."""
+    notes = str(directory)
+
+    class Hooked(tasnif.ray.Classifier):
+        def __call__(self, batch: pa.Table) -> pa.Table:
+            node = ray.get_runtime_context().get_node_id()
+            before_batch(Path(notes), node)
+            scored = super().__call__(batch)
+            (Path(notes) / f"{node}-{batch['id'][0]}").touch()
+            return scored
+
+    return Hooked
+
+
+def run(source: Path, output: Path, classifier: type[tasnif.ray.Classifier], actors: int = 1) -> None:
+    ray_score.score(
+        str(source),
+        str(output),
+        title="title",
+        actors=actors,
+        cpus_per_actor=ACTOR_CPUS,
+        batch_size=BATCH_ROWS,
+        block_bytes=1024,
+        server=SERVER,
+        classifier=classifier,
+    )
+
+
+def test_a_job_that_failed_goes_on_where_it_was(
+    tmp_path: Path, cluster: Cluster, source: Path, expected: dict[str, dict[str, Any]]
+) -> None:
+    output = tmp_path / "out"
+    notes = [tmp_path / name for name in ("first", "second", "third")]
+    for directory in notes:
+        directory.mkdir()
+
+    def fail_late(_notes: Path, _node: str) -> None:
+        if len(list(output.glob("*.parquet"))) >= 2:
+            raise RuntimeError("the power is out")
+
+    with pytest.raises(Exception, match="the power is out"):
+        run(source, output, with_hook(notes[0], fail_late))
+    # What was being written at that moment is not committed, and is written anew.
+    committed = pq.read_table(f"{output}.checkpoint").num_rows
+    assert 0 < committed < ROWS
+    run(source, output, with_hook(notes[1], lambda _notes, _node: None))
+    rows = pq.read_table(output).to_pylist()
+    archive.assert_equal(rows, expected)
+    # Batches of the rest, of which each block of a file may have a smaller one.
+    assert len(list(notes[1].iterdir())) < ROWS // BATCH_ROWS
+    run(source, output, with_hook(notes[2], lambda _notes, _node: None))
+    assert list(notes[2].iterdir()) == [] and pq.read_table(output).num_rows == ROWS
+
+
+@pytest.fixture
+def held_back(cluster: Cluster) -> Any:
+    """An actor that keeps the head from having room for both of a job's actors, so that one is on the other node."""
+
+    @ray.remote(num_cpus=HELD_BACK_CPUS)
+    class Holder:
+        def is_there(self) -> bool:
+            return True
+
+    here = NodeAffinitySchedulingStrategy(cluster.head_node.node_id, soft=False)
+    holder = Holder.options(scheduling_strategy=here).remote()
+    assert ray.get(holder.is_there.remote(), timeout=LIMIT_S)
+    return holder
+
+
+def test_a_job_that_loses_a_node_is_complete_and_equal(
+    tmp_path: Path, cluster: Cluster, held_back: Any, source: Path, expected: dict[str, dict[str, Any]]
+) -> None:
+    notes = tmp_path / "notes"
+    notes.mkdir()
+    (doomed,) = cluster.worker_nodes
+    doomed_id = doomed.node_id
+
+    def wait_for_death(notes: Path, node: str) -> None:
+        """Each node keeps its second batch in hand until one is dead."""
+        done = [note.name.split("-")[0] for note in notes.iterdir()]
+        while done.count(node) == 1 and not (notes / "dead").exists():
+            (notes / f"holding-{node}").touch()
+            time.sleep(0.05)
+
+    def kill() -> None:
+        while not (notes / f"holding-{doomed_id}").exists():
+            time.sleep(0.05)
+        cluster.remove_node(doomed, allow_graceful=False)
+        ray.kill(held_back)
+        (notes / "dead").touch()
+
+    threading.Thread(target=kill, daemon=True).start()
+    run(source, tmp_path / "out", with_hook(notes, wait_for_death), actors=2)
+    assert (notes / "dead").exists() and sum(node["Alive"] for node in ray.nodes()) == 1
+    archive.assert_equal(pq.read_table(tmp_path / "out").to_pylist(), expected)
