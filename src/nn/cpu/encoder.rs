@@ -102,12 +102,12 @@ impl<K: Kernel> FusedEncoder<K> {
                 let parts = hidden.chunks(rows * width).zip(qkv.chunks_mut(rows * stride));
                 let parts = parts.zip(workspaces.iter_mut()).collect();
                 each(parts, |((hidden, qkv), workspace)| {
-                    layer.project(hidden, qkv, self.shape, workspace)
+                    layer.project(hidden, qkv, self.shape, workspace);
                 });
                 let parts = hidden.chunks_mut(rows * width).zip(&pieces);
                 let parts = parts.zip(workspaces.iter_mut()).collect();
                 each(parts, |((hidden, pieces), workspace)| {
-                    layer.finish(hidden, pieces, qkv, self.shape, workspace)
+                    layer.finish(hidden, pieces, qkv, self.shape, workspace);
                 });
             });
         }
@@ -225,9 +225,9 @@ fn in_pool(divided: bool, work: impl FnOnce() + Send) {
 /// Runs `work` on every part.
 fn each<T: Send>(parts: Vec<T>, work: impl Fn(T) + Send + Sync) {
     if parts.len() > 1 {
-        parts.into_par_iter().for_each(work)
+        parts.into_par_iter().for_each(work);
     } else {
-        parts.into_iter().for_each(work)
+        parts.into_iter().for_each(work);
     }
 }
 

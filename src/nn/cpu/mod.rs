@@ -1,9 +1,9 @@
 //! The encoder for the CPU: packed batches, fused layers, weights packed for the instruction
 //! set of the machine, which is found at run time.
 //!
-//! - [`kernels`] multiplies; it and nothing else has `unsafe` code.
-//! - [`attention`], [`norm`] and [`math`] are the rest of a [`layer`].
-//! - [`encoder`] runs the layers over a batch, [`load`](self::load) makes it of a bundle.
+//! - `kernels` multiplies; it and nothing else has `unsafe` code.
+//! - `attention`, `norm` and `math` are the rest of a `layer`.
+//! - `encoder` runs the layers over a batch, `load` makes it of a bundle.
 //!
 //! **Threads.** Workers of the engine run their batches side by side over the same weights, and
 //! none waits for another. A batch that is alone is divided among all threads by rows, which
