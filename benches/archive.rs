@@ -59,7 +59,8 @@ fn main() {
         },
     );
     let encoder: Arc<dyn Encoder> = Arc::new(timed);
-    let config = EngineConfig::default();
+    let workers = nn::batches(PrecisionChoice::default(), nn::default_threads());
+    let config = EngineConfig { workers, ..EngineConfig::default() };
     let engine = {
         let _clock = runtime.enter();
         Arc::new(Engine::start(Arc::clone(&encoder), config).unwrap())

@@ -69,7 +69,8 @@ async fn run() {
     );
     let threads = nn::default_threads();
     nn::configure_threads(threads).unwrap();
-    let engine = EngineConfig::default();
+    let workers = nn::batches(PrecisionChoice::default(), nn::default_threads());
+    let engine = EngineConfig { workers, ..EngineConfig::default() };
     let classifier = Classifier::load(
         &model,
         None,

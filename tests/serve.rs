@@ -64,7 +64,8 @@ fn check_finds_what_serving_would() {
         (&["--listen", "0.0.0.0:1"], 2, "0.0.0.0:1"),
         (&["--tls-cert", &missing], 2, "tls.key"),
         (&["--tokens-file", &short], 2, "fewer than 16"),
-        (&["--set", "engine.workers=0"], 2, "workers is 0"),
+        (&["--set", "engine.max_batch_tokens=0"], 2, "max_batch_tokens is 0"),
+        (&["--precision", "int4"], 2, "\"int4\" is not a precision"),
         (&["--threads", "0"], 2, "threads is 0"),
         (&["--set", &format!("models={missing}")], 3, "missing"),
     ];

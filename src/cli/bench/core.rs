@@ -16,7 +16,7 @@ use super::sweep::{self, Subject};
 use super::tally::{Done, Outcome};
 use super::work::Work;
 use crate::engine::{Admission, Engine, EngineError, Job};
-use crate::nn::cpu::peak;
+use crate::nn::cpu::measure;
 
 /// Measure the engine in this process
 ///
@@ -88,7 +88,7 @@ pub(super) fn run(args: &CoreArgs) -> anyhow::Result<()> {
         model: loaded.describe(),
         precision: loaded.compute.precision.to_string(),
         threads: Some(loaded.threads),
-        peak_operations_per_s: Some(peak::measure(loaded.compute.precision, loaded.threads)),
+        peak_operations_per_s: Some(measure::peak(loaded.compute.precision, loaded.threads)),
         work,
         known_operations: true,
     };

@@ -23,7 +23,7 @@ use super::work::Work;
 use crate::bundle::Bundle;
 use crate::cli::client::{self, ServerArgs};
 use crate::cli::exit::Failure;
-use crate::nn::cpu::peak;
+use crate::nn::cpu::measure;
 use crate::pipeline::{Classifier, Document, DocumentLimits, LoadError, Models};
 use crate::server::proto::classifier_client::ClassifierClient;
 use crate::server::proto::{self, ClassifyRequest, ListModelsRequest};
@@ -152,7 +152,7 @@ async fn measure_own(
         model: loaded.describe(),
         precision: loaded.compute.precision.to_string(),
         threads: Some(loaded.threads),
-        peak_operations_per_s: Some(peak::measure(loaded.compute.precision, loaded.threads)),
+        peak_operations_per_s: Some(measure::peak(loaded.compute.precision, loaded.threads)),
         work,
         known_operations: true,
     };

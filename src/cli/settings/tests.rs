@@ -80,7 +80,7 @@ fn each_layer_goes_over_those_before_it() {
     assert_eq!((server.drain_timeout, server.allow_plaintext), (Duration::from_secs(3), true));
     assert_eq!(settings.threads, Some(5));
     assert_eq!(settings.models, ["models/a".parse().unwrap(), "news=models/b".parse().unwrap()]);
-    assert_eq!(settings.engine, EngineConfig::default());
+    assert_eq!(settings.engine(7), EngineConfig { workers: 7, ..EngineConfig::default() });
     assert_eq!(warnings, Vec::<String>::new());
 }
 

@@ -15,8 +15,8 @@ mod kernels;
 mod layer;
 mod load;
 mod math;
+pub mod measure;
 mod norm;
-pub mod peak;
 #[cfg(test)]
 mod tests;
 

@@ -1,0 +1,88 @@
+//! The whole encoder of the shipped model, and its layers, as shares of the machine's peak.
+//!
+//! `cargo bench --bench encoder` runs batches of several shapes in every precision and in the
+//! reference, on as many threads as the process may use; `taskset -c 0` makes it one. Criterion
+//! gives operations a second (its `elem/s`), counted as in `tasnif bench`; the peaks, and the
+//! time of a layer from one pause to the next, are printed.
+
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
+
+use std::hint::black_box;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use tasnif::bundle::{Bundle, EncoderConfig};
+use tasnif::nn::cpu::measure;
+use tasnif::nn::{self, Encoder, PackedTokens, Precision, PrecisionChoice};
+
+/// Lengths of news in tokens: deciles of a log-normal distribution, in no order.
+const NEWS: [usize; 16] =
+    [92, 512, 31, 200, 147, 330, 10, 260, 60, 420, 118, 512, 174, 228, 45, 300];
+
+fn encoder(criterion: &mut Criterion) {
+    let threads = nn::default_threads();
+    nn::configure_threads(threads).unwrap();
+    let bundle = Bundle::load(Path::new("models/tasnif-base")).unwrap();
+    let works: [(&str, &[usize]); 5] = [
+        ("1x32", &[32]),
+        ("1x128", &[128]),
+        ("1x512", &[512]),
+        ("16x128", &[128; 16]),
+        ("news", &NEWS),
+    ];
+    let exactly = Precision::ALL.map(PrecisionChoice::Exactly);
+    for choice in exactly.into_iter().chain([PrecisionChoice::Reference]) {
+        let model = nn::load(&bundle, choice).unwrap();
+        let peak = measure::peak(model.computes_with().precision, threads);
+        println!("{choice}: peak {:.1} Gop/s on {threads} threads", peak / 1e9);
+        let mut group = criterion.benchmark_group(choice.to_string());
+        group.sample_size(10).measurement_time(Duration::from_secs(5));
+        for (name, lengths) in works {
+            let batch = batch(lengths, bundle.config.vocab_size);
+            let operations = operations(&bundle.config, lengths);
+            group.throughput(Throughput::Elements(operations));
+            group.bench_function(name, |bencher| {
+                bencher.iter_batched(
+                    || (),
+                    |()| black_box(model.encode(&batch, &mut || ()).unwrap()),
+                    BatchSize::PerIteration,
+                );
+            });
+            let layer = layer(&model, &batch);
+            let share =
+                operations as f64 / bundle.config.layers as f64 / layer.as_secs_f64() / peak;
+            println!("{choice} {name}: a layer takes {layer:.1?}, {:.1} % of peak", 100.0 * share);
+        }
+    }
+}
+
+/// Median time from one pause between layers to the next.
+fn layer(model: &dyn Encoder, batch: &PackedTokens) -> Duration {
+    let mut pauses = Vec::new();
+    model.encode(batch, &mut || pauses.push(Instant::now())).unwrap();
+    let mut times: Vec<Duration> =
+        pauses.iter().zip(pauses.iter().skip(1)).map(|(from, to)| *to - *from).collect();
+    times.sort_unstable();
+    times.get(times.len() / 2).copied().unwrap_or_default()
+}
+
+/// Operations of the matrix products: each token meets each weight, and in each sequence every
+/// pair of tokens meets twice.
+fn operations(config: &EncoderConfig, lengths: &[usize]) -> u64 {
+    let weights = 4 * config.hidden_size.pow(2) + 2 * config.hidden_size * config.intermediate_size;
+    let sequence = |length: &usize| 2 * length * weights + 4 * length * length * config.hidden_size;
+    (config.layers * lengths.iter().map(sequence).sum::<usize>()) as u64
+}
+
+fn batch(lengths: &[usize], vocab_size: usize) -> PackedTokens {
+    let mut batch = PackedTokens::new();
+    for (index, length) in lengths.iter().enumerate() {
+        let id = |token: usize| ((index * 7_919 + token * 104_729) % vocab_size) as u32;
+        batch.push(&(0..*length).map(id).collect::<Vec<_>>());
+    }
+    batch
+}
+
+criterion_group!(benches, encoder);
+criterion_main!(benches);

@@ -1,0 +1,116 @@
+//! Matrix products, as shares of what the machine can do at most, beside two crates.
+//!
+//! `cargo bench --bench kernels` measures linear layers of the shapes of the shipped model, on
+//! one thread, in blocks of rows as the encoder has them, and the same products in
+//! `rten-gemm`, whose weights are packed before too, and `gemm`, on which candle stands.
+//! Criterion gives operations a second (its `elem/s`); the peaks are printed first.
+
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
+
+use std::hint::black_box;
+use std::time::Duration;
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use rten_gemm::{GemmExecutor, GemmInputA, GemmInputB};
+use rten_tensor::NdTensor;
+use rten_tensor::prelude::*;
+use tasnif::nn::Precision;
+use tasnif::nn::cpu::measure;
+
+/// Inputs and outputs: attention's output, query with key and value, and the feed-forward two.
+const LAYERS: [(usize, usize); 4] = [(384, 384), (384, 1152), (384, 1536), (1536, 384)];
+const ROWS: [usize; 4] = [10, 48, 128, 1024];
+
+fn products(criterion: &mut Criterion) {
+    for precision in Precision::ALL {
+        println!("peak of {precision}: {:.1} Gop/s", measure::peak(precision, 1) / 1e9);
+    }
+    // The crates take their threads from here.
+    rayon::ThreadPoolBuilder::new().num_threads(1).build_global().unwrap();
+    for (inputs, outputs) in LAYERS {
+        for rows in ROWS {
+            let mut group = criterion.benchmark_group(format!("{rows}x{inputs}x{outputs}"));
+            group.throughput(Throughput::Elements((2 * rows * inputs * outputs) as u64));
+            group.sample_size(20).warm_up_time(Duration::from_millis(100));
+            group.measurement_time(Duration::from_millis(400));
+            let (values, weights) = (wave(rows * inputs), wave(inputs * outputs));
+            for precision in Precision::ALL {
+                let bias = vec![0.5; outputs];
+                let mut linear = measure::linear(precision, &weights, &bias, inputs);
+                group.bench_function(format!("tasnif-{precision}"), |bencher| {
+                    bencher.iter(|| linear(black_box(&values)));
+                });
+            }
+            let mut out = vec![0.0_f32; rows * outputs];
+            let a = NdTensor::from_data([rows, inputs], values.clone());
+            let b = NdTensor::from_data([inputs, outputs], weights.clone());
+            let gemm = GemmExecutor::<f32>::new();
+            let packed = gemm.prepack_b(b.view());
+            group.bench_function("rten-gemm-f32", |bencher| {
+                bencher.iter(|| {
+                    let (a, b) = (GemmInputA::Unpacked(a.view()), GemmInputB::Packed(&packed));
+                    gemm.gemm(black_box(&mut out), a, b, Default::default()).unwrap();
+                });
+            });
+            group.bench_function("gemm-f32", |bencher| {
+                bencher.iter(|| candle(rows, inputs, outputs, &values, &weights, &mut out));
+            });
+            let mut out = vec![0_i32; rows * outputs];
+            let a = NdTensor::from_data([rows, inputs], bytes(rows * inputs));
+            let signed: Vec<i8> =
+                bytes(inputs * outputs).into_iter().map(|byte| byte as i8 / 2).collect();
+            let b = NdTensor::<i8, 2>::from_data([inputs, outputs], signed);
+            let gemm = GemmExecutor::<u8, i8, i32>::new();
+            let packed = gemm.prepack_b(b.view());
+            // Of int8 it is the product alone, in i32.
+            group.bench_function("rten-gemm-int8", |bencher| {
+                bencher.iter(|| {
+                    let (a, b) = (GemmInputA::Unpacked(a.view()), GemmInputB::Packed(&packed));
+                    gemm.gemm(black_box(&mut out), a, b, Default::default()).unwrap();
+                });
+            });
+        }
+    }
+}
+
+/// `gemm`, by way of candle: rows times the transposed weights, as its linear layers do.
+fn candle(rows: usize, inputs: usize, outputs: usize, a: &[f32], b: &[f32], out: &mut [f32]) {
+    let (row, column) = (outputs as isize, 1);
+    // SAFETY: the three matrices are as long as their shapes say, and `out` is another's.
+    #[allow(unsafe_code)]
+    unsafe {
+        gemm::gemm(
+            rows,
+            outputs,
+            inputs,
+            out.as_mut_ptr(),
+            column,
+            row,
+            false,
+            a.as_ptr(),
+            1,
+            inputs as isize,
+            b.as_ptr(),
+            inputs as isize,
+            1,
+            0.0,
+            1.0,
+            false,
+            false,
+            false,
+            gemm::Parallelism::None,
+        );
+    }
+    black_box(out);
+}
+
+fn wave(count: usize) -> Vec<f32> {
+    (0..count).map(|index| (index as f32 * 0.37).sin()).collect()
+}
+
+fn bytes(count: usize) -> Vec<u8> {
+    wave(count).into_iter().map(|value| (value * 100.0) as i8 as u8).collect()
+}
+
+criterion_group!(benches, products);
+criterion_main!(benches);
