@@ -40,7 +40,7 @@ fn check_finds_what_serving_would() {
     let missing = dir.path().join("missing").to_str().unwrap().to_owned();
     let short = write(dir.path(), "tokens", "news short\n");
     let unknown = write(dir.path(), "bad.toml", "[server]\nmax_conections = 7\n");
-    let cases: [(&[&str], i32, &str); 18] = [
+    let cases: [(&[&str], i32, &str); 19] = [
         (&["--config", &unknown], 2, "is server.max_connections meant?"),
         (&["--config", &missing], 2, "missing"),
         (&["--set", "engine.linger=soon"], 2, "engine.linger"),
