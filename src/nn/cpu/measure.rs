@@ -41,16 +41,13 @@ impl Visitor for Peak {
     }
 }
 
+/// What applies a layer to rows, `[rows, inputs]`.
+pub type Apply = Box<dyn FnMut(&[f32])>;
+
 /// Packs a linear layer for the kernel of `precision`: `weights`, `[outputs, inputs]`, and
-/// `bias`, `[outputs]`. What is returned applies it to rows, `[rows, inputs]`, with all that
-/// this takes but the packing: it converts them, multiplies, and scales. The products are
-/// not kept.
-pub fn linear(
-    precision: Precision,
-    weights: &[f32],
-    bias: &[f32],
-    inputs: usize,
-) -> Box<dyn FnMut(&[f32])> {
+/// `bias`, `[outputs]`. What is returned applies it to rows, with all that this takes but the
+/// packing: it converts them, multiplies, and scales. The results are not kept.
+pub fn linear(precision: Precision, weights: &[f32], bias: &[f32], inputs: usize) -> Apply {
     with_kernel(precision, Linear { weights, bias, inputs })
 }
 
@@ -61,7 +58,7 @@ struct Linear<'a> {
 }
 
 impl Visitor for Linear<'_> {
-    type Output = Box<dyn FnMut(&[f32])>;
+    type Output = Apply;
 
     fn visit<K: Kernel>(self, kernel: K) -> Self::Output {
         let packed = Packed::new(kernel, self.weights, self.bias, self.inputs);
