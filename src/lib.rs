@@ -6,7 +6,7 @@
 //! |---|---|
 //! | [`text`] | Arabic text, pure functions: normalisation, sentences, offsets back to the original |
 //! | [`bundle`] | a model directory on disk, validated: config, tokenizer, labels, weights |
-//! | [`nn`] | encoders and heads |
+//! | [`nn`] | encoders and heads: the reference in candle, and [`nn::cpu`], which serves |
 //! | [`engine`] | the batching core: admission, lanes, batches, workers, deadlines |
 //! | [`pipeline`] | the way of one document, from text to calibrated labels |
 //! | [`archive`] | files of documents: read, scored, written in parts, resumed, reported |

@@ -1,8 +1,9 @@
 //! Encoders and heads.
 //!
-//! [`Encoder`] is the one view of a model that the layers above have. [`load`]
-//! gives the reference implementation: candle, f32, CPU. Batches are packed, so
-//! there is no padding anywhere that could change a result or cost time.
+//! [`Encoder`] is the one view of a model that the layers above have. Two encoders
+//! are behind it: [`cpu`], which serves, and [`BertEncoder`] in candle and f32, the
+//! reference that every other is compared with. Batches are packed, so there is no
+//! padding anywhere that could change a result or cost time.
 
 use thiserror::Error;
 
@@ -20,9 +21,9 @@ pub use bert::BertEncoder;
 pub use encoder::{Compute, EncodeError, Encoder, PackedTokens, Rows};
 pub use heads::MultiHead;
 pub use precision::PrecisionChoice;
+pub use threads::{batches, configure_threads, default_threads};
 
 pub use crate::bundle::Precision;
-pub use threads::{batches, configure_threads, default_threads};
 
 /// Why a model could not be made ready to run.
 #[derive(Debug, Error)]
