@@ -158,7 +158,8 @@ impl Archive {
                 long_text: settings.long_text,
                 keys: (memory > 0).then_some(keys),
                 part_rows: settings.part_rows,
-                group_tokens: settings.batch_tokens,
+                // Two batches for each worker, since they do not all end at the same moment.
+                group_tokens: settings.batch_tokens * 2 * rayon::current_num_threads(),
             };
             let scorer = Scorer { classifier, runtime, options: &options, schema: &schema, stop };
             let writer = Writer {
@@ -250,6 +251,7 @@ fn identity(info: &ModelInfo, path: &Path) -> Result<ModelIdentity, ArchiveError
         config_digest: hex(&hash.finalize()),
         precision: info.precision.clone(),
         device: info.device.clone(),
+        kernels: info.kernels.clone(),
     })
 }
 

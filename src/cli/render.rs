@@ -94,8 +94,8 @@ pub(super) fn models(out: &mut impl Write, models: &[Model]) -> Result<()> {
         writeln!(out, "  revision   {}", model.revision)?;
         writeln!(
             out,
-            "  runs as    {}, {} on {}",
-            model.architecture, model.precision, model.device
+            "  runs as    {}, {} by {} on {}",
+            model.architecture, model.precision, model.kernels, model.device
         )?;
         writeln!(out, "  window     {} tokens", model.max_window_tokens)?;
         writeln!(out, "  weights    sha256 {}", model.digest)?;

@@ -187,11 +187,16 @@ pub(super) fn run(
     Ok(conclude(&report))
 }
 
+/// Threads that may compute, at most.
+const MAX_THREADS: u16 = 1_024;
+
 /// Checks the settings that can be wrong by themselves.
 fn validate(settings: &Settings) -> Result<(), Failure> {
     let usage = |error: &dyn ToString| Failure::Usage(error.to_string());
-    if settings.threads == Some(0) {
-        return Err(usage(&"threads is 0; it must be at least 1"));
+    if let Some(threads) = settings.threads
+        && !(1..=MAX_THREADS).contains(&threads)
+    {
+        return Err(usage(&format!("threads is {threads}; it must be from 1 to {MAX_THREADS}")));
     }
     settings.server.validate().map_err(|error| usage(&format!("server.{error}")))?;
     settings.engine(1).validate().map_err(|error| usage(&error))?;

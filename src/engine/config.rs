@@ -9,6 +9,8 @@ use super::job::Lane;
 
 /// Longest time that a free worker may be told to wait for a fuller batch.
 const MAX_LINGER: Duration = Duration::from_secs(10);
+/// Batches that may run at the same time, at most.
+const MAX_WORKERS: usize = 1_024;
 
 /// Settings of an [`Engine`](super::Engine).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
@@ -81,9 +83,12 @@ impl EngineConfig {
             ("max_queued_tokens", self.max_queued_tokens),
             ("max_queued_tokens_per_client", self.max_queued_tokens_per_client),
             ("max_waiting_tokens", self.max_waiting_tokens),
-            ("workers", self.workers),
             ("max_interactive_run", self.max_interactive_run),
         ];
+        if !(1..=MAX_WORKERS).contains(&self.workers) {
+            let (value, expected) = (self.workers.to_string(), "1 to 1024");
+            return Err(StartError::InvalidConfig { field: "workers", value, expected });
+        }
         for (field, value) in counts {
             if value == 0 {
                 let (value, expected) = (value.to_string(), "at least 1");
@@ -124,6 +129,7 @@ mod tests {
             ),
             ("max_waiting_tokens", EngineConfig { max_waiting_tokens: 0, ..good }),
             ("workers", EngineConfig { workers: 0, ..good }),
+            ("workers", EngineConfig { workers: 1_025, ..good }),
             ("max_interactive_run", EngineConfig { max_interactive_run: 0, ..good }),
             ("linger", EngineConfig { linger: Duration::from_secs(11), ..good }),
         ];

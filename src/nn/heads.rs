@@ -1,8 +1,9 @@
 //! The heads: from the pooled rows of an encoder to the logits of every task.
 
-use candle_core::{Device, Result, Tensor};
-use candle_nn::{Linear, Module, VarBuilder, linear};
+use std::ops::Range;
 
+use super::NnError;
+use super::cpu::Dense;
 use super::encoder::{Compute, EncodeError, Encoder, PackedTokens, Rows};
 use crate::bundle::{Bundle, HeadKind, Pooling, Task};
 
@@ -15,44 +16,26 @@ pub struct MultiHead {
 }
 
 impl MultiHead {
-    /// Loads the heads of `bundle` from its tensors, the whole of which is `vb`, for
-    /// an encoder whose rows are the pooled rows of `poolings`, one after the other.
+    /// Loads the heads of `bundle`, for an encoder whose rows are the pooled rows of
+    /// `poolings`, one after the other.
     ///
     /// # Errors
     /// If a tensor is missing or has another shape, or the encoder's rows have not
     /// the width that the heads read.
     pub fn load(
-        vb: VarBuilder<'_>,
         bundle: &Bundle,
         encoder: Box<dyn Encoder>,
         poolings: &[Pooling],
-    ) -> Result<Self> {
+    ) -> Result<Self, NnError> {
         let hidden = bundle.config.hidden_size;
-        if encoder.width() != hidden * poolings.len() {
-            candle_core::bail!(
-                "the encoder gives rows of {}; {} poolings of {hidden} are {}",
-                encoder.width(),
-                poolings.len(),
-                hidden * poolings.len()
-            );
+        let (found, expected) = (encoder.width(), hidden * poolings.len());
+        if found != expected {
+            return Err(NnError::Width { found, expected });
         }
-        let prefix = bundle.weights.encoder_prefix().map_err(super::weights::wrap)?;
-        let heads = bundle
-            .tasks
-            .iter()
-            .map(|task| Head::load(&vb, prefix, task, hidden, poolings))
-            .collect::<Result<_>>()?;
+        let load = |task| Head::load(bundle, task, poolings);
+        let heads = bundle.tasks.iter().map(load).collect::<Result<_, _>>()?;
         let width = bundle.tasks.iter().map(|task| task.labels.len()).sum();
         Ok(Self { encoder, heads, width })
-    }
-
-    /// `[sequences, labels of all tasks]`.
-    fn logits(&self, pooled: &Rows) -> Result<Tensor> {
-        let shape = (pooled.len(), pooled.width());
-        let pooled = Tensor::from_slice(pooled.as_slice(), shape, &Device::Cpu)?;
-        let logits: Vec<Tensor> =
-            self.heads.iter().map(|head| head.forward(&pooled)).collect::<Result<_>>()?;
-        Tensor::cat(&logits, 1)
     }
 }
 
@@ -73,15 +56,12 @@ impl Encoder for MultiHead {
         &self,
         batch: &PackedTokens,
         between_layers: &mut dyn FnMut(),
-    ) -> std::result::Result<Rows, EncodeError> {
+    ) -> Result<Rows, EncodeError> {
         let pooled = self.encoder.encode(batch, between_layers)?;
-        let logits = if pooled.is_empty() {
-            vec![]
-        } else {
-            self.logits(&pooled)
-                .and_then(|logits| logits.flatten_all()?.to_vec1())
-                .map_err(|error| EncodeError::Backend(error.into()))?
-        };
+        let mut logits = Vec::with_capacity(pooled.len() * self.width);
+        for row in pooled.iter() {
+            self.heads.iter().for_each(|head| logits.extend(head.forward(row)));
+        }
         let rows = Rows::new(logits, self.width)
             .ok_or_else(|| EncodeError::Backend("the model has no labels".into()))?;
         let broken = rows.iter().position(|row| row.iter().any(|logit| !logit.is_finite()));
@@ -92,49 +72,46 @@ impl Encoder for MultiHead {
     }
 }
 
-/// The head of one task.
-#[derive(Debug)]
+/// The head of one task. It takes a row at a time: there are few, and so a row's logits do not
+/// depend on the rows beside it.
 struct Head {
-    /// First value that it reads of a pooled row, and how many.
-    input: (usize, usize),
+    /// Values that it reads of a pooled row.
+    input: Range<usize>,
     /// The layer before tanh: BERT's pooler or the first of RoBERTa's head.
-    dense: Option<Linear>,
-    output: Linear,
+    dense: Option<Dense>,
+    output: Dense,
 }
 
 impl Head {
-    fn load(
-        vb: &VarBuilder<'_>,
-        prefix: &str,
-        task: &Task,
-        hidden: usize,
-        poolings: &[Pooling],
-    ) -> Result<Self> {
-        let Some(slot) = poolings.iter().position(|pooling| *pooling == task.pooling) else {
-            candle_core::bail!(
-                "task {:?}: the encoder does not pool {:?}",
-                task.name,
-                task.pooling
-            );
-        };
+    fn load(bundle: &Bundle, task: &Task, poolings: &[Pooling]) -> Result<Self, NnError> {
+        let hidden = bundle.config.hidden_size;
+        // The encoder pools what the tasks ask for.
+        let slot = poolings.iter().position(|pooling| *pooling == task.pooling).unwrap_or_default();
         let dense = match task.head {
             HeadKind::Linear => None,
-            HeadKind::BertPooler => Some(vb.pp(format!("{prefix}pooler.dense"))),
-            HeadKind::Roberta => Some(vb.pp("classifier.dense")),
+            HeadKind::BertPooler => {
+                Some(format!("{}pooler.dense", bundle.weights.encoder_prefix()?))
+            }
+            HeadKind::Roberta => Some("classifier.dense".to_owned()),
         };
-        let output = vb.pp(task.head.output_layer(&task.name));
+        let output = task.head.output_layer(&task.name);
+        let load = |name: &str, outputs| Dense::load(&bundle.weights, name, hidden, outputs);
         Ok(Self {
-            input: (slot * hidden, hidden),
-            dense: dense.map(|vb| linear(hidden, hidden, vb)).transpose()?,
-            output: linear(hidden, task.labels.len(), output)?,
+            input: slot * hidden..(slot + 1) * hidden,
+            dense: dense.map(|name| load(&name, hidden)).transpose()?,
+            output: load(&output, task.labels.len())?,
         })
     }
 
-    fn forward(&self, pooled: &Tensor) -> Result<Tensor> {
-        let mut input = pooled.narrow(1, self.input.0, self.input.1)?;
-        if let Some(dense) = &self.dense {
-            input = dense.forward(&input)?.tanh()?;
+    fn forward(&self, pooled: &[f32]) -> Vec<f32> {
+        let input = pooled.get(self.input.clone()).unwrap_or_default();
+        match &self.dense {
+            None => self.output.forward(input),
+            Some(dense) => {
+                let mut inner = dense.forward(input);
+                inner.iter_mut().for_each(|value| *value = value.tanh());
+                self.output.forward(&inner)
+            }
         }
-        self.output.forward(&input)
     }
 }

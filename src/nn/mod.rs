@@ -7,7 +7,7 @@
 
 use thiserror::Error;
 
-use crate::bundle::{Bundle, Pooling};
+use crate::bundle::{Bundle, BundleError, Pooling};
 
 mod bert;
 pub mod cpu;
@@ -32,6 +32,17 @@ pub enum NnError {
     /// A tensor is missing or has another shape, or the tensor library failed.
     #[error("{0}")]
     Load(#[from] candle_core::Error),
+    /// A tensor is missing or has another shape.
+    #[error("{0}")]
+    Bundle(#[from] BundleError),
+    /// An encoder's rows are not those that the heads read.
+    #[error("the encoder gives rows of {found}; the poolings of the heads are {expected}")]
+    Width {
+        /// Values in a row.
+        found: usize,
+        /// Values that the heads read.
+        expected: usize,
+    },
     /// The worker threads could not be set up.
     #[error("{threads} worker threads cannot be set up: {source}")]
     Threads {
@@ -56,7 +67,7 @@ pub fn load(bundle: &Bundle, choice: PrecisionChoice) -> Result<MultiHead, NnErr
             poolings.push(task.pooling);
         }
     }
-    let prefix = bundle.weights.encoder_prefix().map_err(weights::wrap)?;
+    let prefix = bundle.weights.encoder_prefix()?;
     let encoder = match choice.resolve(bundle) {
         None => {
             let vb = prefix.strip_suffix('.').map_or_else(|| vb.clone(), |name| vb.pp(name));
@@ -65,8 +76,8 @@ pub fn load(bundle: &Bundle, choice: PrecisionChoice) -> Result<MultiHead, NnErr
         Some(precision) => {
             let (weights, config, poolings) = (&bundle.weights, &bundle.config, &poolings);
             let source = cpu::Source { weights, prefix, config, poolings };
-            cpu::load(&source, precision).map_err(weights::wrap)?
+            cpu::load(&source, precision)?
         }
     };
-    Ok(MultiHead::load(vb, bundle, encoder, &poolings)?)
+    MultiHead::load(bundle, encoder, &poolings)
 }

@@ -35,9 +35,9 @@ use super::tls::{Secured, Tls};
 /// Pause after a failed accept. Out of file descriptors, say, the next accept fails at once too,
 /// and trying it in a loop would take a core away from the work that frees them.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// Bytes that a client begins HTTP/2 with (RFC 9113, 3.4); hyper reads them, and only then asks
-/// whether the client is alive.
-const PREFACE_BYTES: u64 = 24;
+/// What a client begins HTTP/2 with (RFC 9113, 3.4); hyper reads it, and only then asks whether the
+/// client is alive.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// What one call may have of its connection's receive window, in parts: a call whose messages wait
 /// must not hold up the others.
 const CALL_WINDOWS: u32 = 4;
@@ -156,8 +156,14 @@ impl Shared {
         };
         let (mut read, write) = tokio::io::split(stream);
         let mut preface = Vec::new();
-        // Where the stream ends or fails, hyper will say so.
-        drop((&mut read).take(PREFACE_BYTES).read_to_end(&mut preface).await);
+        // Until it is whole, or another protocol's; hyper says so then, as where the stream ends.
+        while preface.len() < PREFACE.len() && PREFACE.starts_with(&preface) {
+            let rest = (PREFACE.len() - preface.len()) as u64;
+            match (&mut read).take(rest).read_buf(&mut preface).await {
+                Ok(0) | Err(_) => break,
+                Ok(_) => {}
+            }
+        }
         let stream = tokio::io::join(Cursor::new(preface).chain(read), write);
         Ok(Secured { stream: Box::new(stream), certificate })
     }

@@ -42,6 +42,8 @@ pub struct ModelIdentity {
     pub precision: String,
     /// The device that it runs on.
     pub device: String,
+    /// What computes there, which decides the last bits of a float.
+    pub kernels: String,
 }
 
 /// A part on disk.
@@ -190,6 +192,7 @@ impl Header {
         differs("the model's configuration", &was.config_digest, &is.config_digest)?;
         differs("the model's precision", &was.precision, &is.precision)?;
         differs("the model's device", &was.device, &is.device)?;
+        differs("the machine's instruction set", &was.kernels, &is.kernels)?;
         for (name, was) in &self.options {
             let is = now.options.get(name).unwrap_or(&Value::Null);
             differs(&format!("option {name}"), &was.to_string(), &is.to_string())?;

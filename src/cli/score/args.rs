@@ -6,6 +6,7 @@ use clap::{Args, ValueEnum};
 
 use super::super::local::ModelArg;
 use crate::archive::{ArchiveSettings, ColumnNames, GoldColumn, InputFormat, Keep, OutputFormat};
+use crate::nn::PrecisionChoice;
 use crate::pipeline::LongText;
 
 /// Score archives: files of documents in, files of answers out
@@ -34,6 +35,9 @@ pub(in crate::cli) struct ScoreArgs {
     /// Threads that compute. As many cores as the process may use by default
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(super) threads: Option<u16>,
+    /// In what to compute: auto, f32, bf16, int8, or reference, which is f32 in candle
+    #[arg(long, value_name = "PRECISION", default_value_t)]
+    pub(super) precision: PrecisionChoice,
     /// Tokens in a batch, at most
     #[arg(long, value_name = "TOKENS", default_value_t = ArchiveSettings::default().batch_tokens as u32, value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
     pub(super) batch_tokens: u32,

@@ -17,6 +17,7 @@ use super::settings::Settings;
 use super::signals::Signals;
 use crate::archive::{Archive, Columns, Progress};
 use crate::engine::EngineConfig;
+use crate::nn;
 
 pub(super) fn run(args: &ScoreArgs) -> anyhow::Result<ExitCode> {
     let settings = args.settings();
@@ -29,16 +30,25 @@ pub(super) fn run(args: &ScoreArgs) -> anyhow::Result<ExitCode> {
     let archive = Archive::open(settings, &stop)?;
     say_columns(archive.columns(), args);
     let batch_tokens = args.batch_tokens as usize;
+    let threads = args.threads.map_or_else(nn::default_threads, usize::from);
     let engine = EngineConfig {
         max_batch_tokens: batch_tokens,
         // Room for one group, which is all that there ever is.
-        max_queued_tokens: EngineConfig::default().max_queued_tokens.max(2 * batch_tokens),
+        max_queued_tokens: EngineConfig::default()
+            .max_queued_tokens
+            .max(4 * batch_tokens * threads),
         workers: 0,
         ..EngineConfig::default()
     };
     let directory = local::directory(args.model.as_ref())?;
     let models = args.model.iter().cloned().collect();
-    let settings = Settings { models, threads: args.threads, engine, ..Settings::default() };
+    let settings = Settings {
+        models,
+        threads: args.threads,
+        precision: args.precision,
+        engine,
+        ..Settings::default()
+    };
     let models = local::load_reloadable(&settings)?.models;
     let classifier = models.get("").context("no model is loaded")?;
 

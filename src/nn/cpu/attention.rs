@@ -89,8 +89,8 @@ impl Attention {
     fn pack_values(&mut self, values: &[f32], shape: Shape, length: usize) {
         let width = self.kernel.panel_width();
         self.values.at_least(shape.head_size.next_multiple_of(width) * length);
-        for (panel, first) in self.values.chunks_exact_mut(width * length).zip((0..).step_by(width))
-        {
+        let panels = self.values.chunks_exact_mut(width * length);
+        for (panel, first) in panels.zip((0..shape.head_size).step_by(width)) {
             let lanes = width.min(shape.head_size.saturating_sub(first));
             let rows = values.chunks(shape.stride).filter_map(|row| row.get(first..first + lanes));
             for (place, row) in panel.chunks_exact_mut(width).zip(rows) {

@@ -96,6 +96,7 @@ impl<K: Kernel> FusedEncoder<K> {
         self.embeddings.look_up(batch, hidden);
         for (index, layer) in self.layers.iter().enumerate() {
             if index > 0 {
+                let _paused = Paused::new(&self.running);
                 between_layers();
             }
             in_pool(pieces.len() > 1, || {
@@ -169,7 +170,13 @@ impl<K: Kernel> Encoder for FusedEncoder<K> {
             workspaces: Vec::new(),
         });
         let pooled = self.forward(batch, &mut memory, parts, between_layers);
-        self.spare.lock().push(memory);
+        let mut spare = self.spare.lock();
+        // Workspaces for all threads are kept once, not once for every batch.
+        if spare.iter().any(|other| other.workspaces.len() > 1) {
+            memory.workspaces.truncate(1);
+        }
+        spare.push(memory);
+        drop(spare);
         Rows::new(pooled, self.width())
             .ok_or_else(|| EncodeError::Backend("the encoder was loaded without a pooling".into()))
     }
@@ -228,6 +235,22 @@ fn each<T: Send>(parts: Vec<T>, work: impl Fn(T) + Send + Sync) {
         parts.into_par_iter().for_each(work);
     } else {
         parts.into_iter().for_each(work);
+    }
+}
+
+/// Leaves a batch out of the count while it pauses for another.
+struct Paused<'a>(&'a AtomicUsize);
+
+impl<'a> Paused<'a> {
+    fn new(count: &'a AtomicUsize) -> Self {
+        count.fetch_sub(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Paused<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
     }
 }
 

@@ -10,6 +10,7 @@
 //! wait for each other twice a layer. Which of the two it is changes no bit of a result.
 
 mod attention;
+mod dense;
 mod encoder;
 mod kernels;
 mod layer;
@@ -20,6 +21,7 @@ mod norm;
 #[cfg(test)]
 mod tests;
 
+pub(super) use self::dense::Dense;
 use self::kernels::{Bf16, F32, Int8, Kernel};
 #[cfg(target_arch = "x86_64")]
 use self::kernels::{Bf16Avx512, Int8Avx2, Int8Avx512Vnni, Int8AvxVnni};

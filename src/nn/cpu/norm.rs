@@ -15,7 +15,10 @@ impl Norm {
     pub(super) fn add(&self, rows: &mut [f32], updates: &[f32], stride: usize) {
         let rows = rows.chunks_exact_mut(self.weight.len());
         for (row, update) in rows.zip(updates.chunks_exact(stride)) {
-            AddNorm { norm: self, row, update }.dispatch();
+            // Without the padding, so that both end in the same place of a vector.
+            if let Some(update) = update.get(..row.len()) {
+                AddNorm { norm: self, row, update }.dispatch();
+            }
         }
     }
 }

@@ -79,6 +79,7 @@ def model(message: pb.Model) -> Model:
         architecture=message.architecture,
         precision=message.precision,
         device=message.device,
+        kernels=message.kernels,
         max_window_tokens=message.max_window_tokens,
         tasks=tuple(
             Task(

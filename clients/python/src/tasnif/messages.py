@@ -186,6 +186,7 @@ class Model:
     architecture: str
     precision: str
     device: str
+    kernels: str
     max_window_tokens: int
     tasks: tuple[Task, ...]
     loaded_at_ms: int

@@ -99,7 +99,9 @@ pub(in super::super) struct Bf16Avx512(());
 impl Bf16Avx512 {
     /// If this machine has the instructions.
     pub(in super::super) fn new() -> Option<Self> {
-        let has = is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bf16");
+        let has = is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512bf16");
         has.then_some(Self(()))
     }
 }
@@ -121,9 +123,9 @@ impl Kernel for Bf16Avx512 {
     }
 
     fn convert(self, row: &[f32], out: &mut [bf16]) -> f32 {
-        if let Some(out) = out.get_mut(..row.len()) {
-            out.convert_from_f32_slice(row);
-        }
+        let (out, padding) = out.split_at_mut(row.len());
+        out.convert_from_f32_slice(row);
+        padding.fill(bf16::ZERO);
         1.0
     }
 

@@ -8,7 +8,7 @@ use rten_simd::ops::{BitOps, NumOps};
 use rten_simd::{Isa, SimdOp};
 
 use super::tiles::{tiles, with_height};
-use super::{Column, Kernel, PEAK_SUMS, Panel};
+use super::{Column, Kernel, PEAK_SUMS, Panel, holds};
 
 /// Vectors that a tile is wide.
 const VECTORS: usize = 2;
@@ -85,11 +85,6 @@ impl F32 {
     /// # Panics
     /// If a slice is shorter than the shape says.
     pub(in super::super) fn product(self, product: Product<'_>) {
-        let Product { activations, stride, rows, depth, weights, bias, out, out_stride } = &product;
-        let (last, width) = (rows.saturating_sub(1), self.panel_width());
-        assert!(*rows == 0 || activations.len() >= last * stride + depth);
-        assert!(*rows == 0 || out.len() >= last * out_stride + width);
-        assert!(weights.len() >= depth * width && bias.len() >= width);
         product.dispatch();
     }
 }
@@ -111,6 +106,10 @@ impl SimdOp for Product<'_> {
 
     #[inline(always)]
     fn eval<I: Isa>(mut self, isa: I) {
+        let width = isa.f32().len() * VECTORS;
+        assert!(holds(self.activations, self.rows, self.stride, self.depth));
+        assert!(holds(self.out, self.rows, self.out_stride, width));
+        assert!(holds(self.weights, self.depth, width, width) && self.bias.len() >= width);
         // 12 rows of 2 vectors fill the 32 registers of AVX-512, 6 the 16 of AVX2.
         if isa.f32().len() >= 16 {
             for (row, height) in tiles(self.rows, 12) {
@@ -130,7 +129,7 @@ fn tile<I: Isa, const HEIGHT: usize>(isa: I, product: &mut Product<'_>, row: usi
     let ops = isa.f32();
     let width = ops.len() * VECTORS;
     let mut sums = [[ops.zero(); VECTORS]; HEIGHT];
-    // SAFETY: `F32::product` has seen that `activations` has `depth` values from
+    // SAFETY: `eval` has seen that `activations` has `depth` values from
     // `r * stride` on for every row `r`, `weights` `depth * width`, `bias` `width`, and `out`
     // `width` from `r * out_stride` on. `row + HEIGHT` is at most the number of rows.
     unsafe {

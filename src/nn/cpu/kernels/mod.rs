@@ -49,7 +49,7 @@ pub(super) trait Kernel: Copy + Send + Sync + 'static {
     fn panel_width(self) -> usize;
 
     /// Converts a row of activations for the kernel. Returns the scale that its products are
-    /// to be multiplied by. `out` may be longer than `row`: the rest is padding.
+    /// to be multiplied by. `out` may be longer than `row`: the rest is padding, and finite.
     fn convert(self, row: &[f32], out: &mut [Self::Activation]) -> f32;
 
     /// Converts the weights of one output. `out` may be longer than `row`: the rest is 0.
@@ -111,11 +111,17 @@ impl<K: Kernel> Panel<'_, K> {
 
     /// That every slice holds what a tile will read of it, on which unsafe code relies.
     fn check(&self, width: usize) {
-        let last = self.rows().saturating_sub(1);
         assert!(self.depth.is_multiple_of(K::GROUP), "depth {} is not padded", self.depth);
-        assert!(self.rows() == 0 || self.activations.len() >= last * self.stride + self.depth);
-        assert!(self.rows() == 0 || self.out.len() >= last * self.out_stride + width);
-        assert!(self.weights.len() >= self.depth * width);
+        assert!(holds(self.activations, self.rows(), self.stride, self.depth));
+        assert!(holds(self.out, self.rows(), self.out_stride, width));
+        assert!(holds(self.weights, self.depth, width, width));
         assert!([self.scales.len(), self.bias.len(), self.sums.len()].iter().all(|&n| n >= width));
     }
+}
+
+/// Whether `values` hold `rows` rows of `length`, one every `stride`.
+fn holds<T>(values: &[T], rows: usize, stride: usize, length: usize) -> bool {
+    let Some(last) = rows.checked_sub(1) else { return true };
+    let end = last.checked_mul(stride).and_then(|start| start.checked_add(length));
+    end.is_some_and(|end| end <= values.len())
 }

@@ -213,7 +213,7 @@ class ListModelsResponse(_message.Message):
     def __init__(self, models: _Optional[_Iterable[_Union[Model, _Mapping]]] = ..., server_version: _Optional[str] = ...) -> None: ...
 
 class Model(_message.Message):
-    __slots__ = ("name", "revision", "digest", "architecture", "precision", "device", "max_window_tokens", "tasks", "loaded_at_ms")
+    __slots__ = ("name", "revision", "digest", "architecture", "precision", "device", "max_window_tokens", "tasks", "loaded_at_ms", "kernels")
     NAME_FIELD_NUMBER: _ClassVar[int]
     REVISION_FIELD_NUMBER: _ClassVar[int]
     DIGEST_FIELD_NUMBER: _ClassVar[int]
@@ -223,6 +223,7 @@ class Model(_message.Message):
     MAX_WINDOW_TOKENS_FIELD_NUMBER: _ClassVar[int]
     TASKS_FIELD_NUMBER: _ClassVar[int]
     LOADED_AT_MS_FIELD_NUMBER: _ClassVar[int]
+    KERNELS_FIELD_NUMBER: _ClassVar[int]
     name: str
     revision: str
     digest: str
@@ -232,7 +233,8 @@ class Model(_message.Message):
     max_window_tokens: int
     tasks: _containers.RepeatedCompositeFieldContainer[Task]
     loaded_at_ms: int
-    def __init__(self, name: _Optional[str] = ..., revision: _Optional[str] = ..., digest: _Optional[str] = ..., architecture: _Optional[str] = ..., precision: _Optional[str] = ..., device: _Optional[str] = ..., max_window_tokens: _Optional[int] = ..., tasks: _Optional[_Iterable[_Union[Task, _Mapping]]] = ..., loaded_at_ms: _Optional[int] = ...) -> None: ...
+    kernels: str
+    def __init__(self, name: _Optional[str] = ..., revision: _Optional[str] = ..., digest: _Optional[str] = ..., architecture: _Optional[str] = ..., precision: _Optional[str] = ..., device: _Optional[str] = ..., max_window_tokens: _Optional[int] = ..., tasks: _Optional[_Iterable[_Union[Task, _Mapping]]] = ..., loaded_at_ms: _Optional[int] = ..., kernels: _Optional[str] = ...) -> None: ...
 
 class Task(_message.Message):
     __slots__ = ("name", "multi_label", "abstain_below", "labels")

@@ -24,9 +24,8 @@ pub(super) fn inverse(scale: f32) -> f32 {
 /// `out` has beyond the row is left.
 pub(super) fn quantize(row: &[f32], out: &mut [u8]) -> f32 {
     let scale = largest(row) / MAX;
-    if let Some(out) = out.get_mut(..row.len()) {
-        Quantize { row, out, inverse: inverse(scale) }.dispatch();
-    }
+    let (out, _) = out.split_at_mut(row.len());
+    Quantize { row, out, inverse: inverse(scale) }.dispatch();
     scale
 }
 
