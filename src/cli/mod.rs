@@ -8,12 +8,14 @@ mod exit;
 mod local;
 mod models;
 mod prepare;
+mod progress;
 mod reload;
 mod render;
 mod score;
 mod serve;
 mod settings;
 mod signals;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -46,6 +48,7 @@ enum Command {
     Score(Box<score::ScoreArgs>),
     Models(models::ModelsArgs),
     Prepare(prepare::PrepareArgs),
+    Verify(verify::VerifyArgs),
 }
 
 /// Parses the arguments of the process and runs the command.
@@ -77,6 +80,7 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Classify(args) => classify::run(args),
         Command::Score(args) => score::run(args),
         Command::Models(args) => models::run(args),
+        Command::Verify(args) => verify::run(args),
         Command::Prepare(args) => {
             prepare::run(args, std::io::stdin().lock(), std::io::stdout().lock())?;
             Ok(ExitCode::SUCCESS)
