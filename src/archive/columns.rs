@@ -55,6 +55,8 @@ pub struct ColumnNames {
     pub keep: Vec<Keep>,
     /// Columns of true labels.
     pub gold: Vec<String>,
+    /// The same, but only if they are there.
+    pub gold_if_there: Vec<String>,
 }
 
 /// A column that the output has too.
@@ -129,13 +131,14 @@ impl Columns {
                 ));
             }
         };
+        let there = names.gold_if_there.iter().filter(|name| found.contains(name));
         let columns = Self {
             id: names.id.clone().or_else(|| guess(&ID_NAMES)),
             title: names.title.clone().or_else(|| guess(&TITLE_NAMES)),
             text,
             date: names.date.clone().or_else(|| guess(&DATE_NAMES)),
             keep: names.keep.clone(),
-            gold: names.gold.clone(),
+            gold: names.gold.iter().chain(there).cloned().collect(),
         };
         Ok(columns)
     }

@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::row::Reject;
+use crate::nn::EncodeError;
 use crate::pipeline::ClassifyError;
 
 /// Why an archive could not be scored to its end. What was committed before stays
@@ -62,6 +63,14 @@ pub enum ArchiveError {
     /// The model failed.
     #[error(transparent)]
     Model(#[from] ClassifyError),
+    /// An encoder failed that is run by itself.
+    #[error("{encoder}: {source}")]
+    Encode {
+        /// Its precision, or that it is the reference.
+        encoder: String,
+        /// Why.
+        source: EncodeError,
+    },
     /// The caller asked to stop.
     #[error("stopped before the end")]
     Stopped,

@@ -10,8 +10,10 @@
 //! | `stages/` | the way of a row, on four threads |
 //! | `output/` | parts, the manifest, resumption |
 //! | `stats`, `evaluation`, `report/` | what is counted, and a page that shows it |
+//! | `agreement/` | whether a precision answers as the reference does |
 //! | `run` | all of it together |
 
+mod agreement;
 mod columns;
 mod dates;
 mod error;
@@ -28,6 +30,7 @@ mod settings;
 mod stages;
 mod stats;
 
+pub use agreement::{Agreement, Compared, Documents, Engines, Labels, MacroF1, TaskAgreement};
 pub use columns::{ColumnNames, Columns, Keep};
 pub use error::ArchiveError;
 pub use evaluation::{ClassScore, Evaluation};

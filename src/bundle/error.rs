@@ -45,6 +45,14 @@ pub enum BundleError {
         /// Why not.
         source: std::io::Error,
     },
+    /// A file cannot be written.
+    #[error("{}: cannot be written: {source}", .file.display())]
+    Write {
+        /// The file.
+        file: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
     /// A file is not the JSON that was expected; the cause names the key and line.
     #[error("{}: {source}", .file.display())]
     Json {

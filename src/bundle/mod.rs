@@ -17,6 +17,7 @@ mod huggingface;
 mod identity;
 mod manifest;
 mod precision;
+mod record;
 mod tokenizer;
 mod weights;
 
@@ -191,6 +192,13 @@ impl Bundle {
             weights,
             warnings,
         })
+    }
+}
+
+impl Bundle {
+    /// Whether the directory has a `tasnif.json`, and is not a plain one.
+    pub fn has_manifest(&self) -> bool {
+        self.path.join(MANIFEST_FILE).exists()
     }
 }
 

@@ -18,6 +18,7 @@ Exit codes:
   6  results cannot be written: the disk is full, or may not be written to
   7  score --strict met a row that cannot be scored
   8  score --resume met other input, another model or other options
+  9  verify found a precision that does not answer as the reference does
   130  interrupted";
 
 /// A failure whose kind the exit code tells.
@@ -50,6 +51,9 @@ pub(super) enum Failure {
         /// What it says.
         message: String,
     },
+    /// A precision does not answer as the reference does.
+    #[error("not as the reference:\n  {0}")]
+    Disagreement(String),
     /// There is no shipped model where it is looked for.
     #[error("the shipped model is not at {0}")]
     NoModel(String),
@@ -91,6 +95,7 @@ fn classify(error: &anyhow::Error) -> (u8, Option<&'static str>) {
                     "a model is a directory with config.json, tokenizer.json and model.safetensors; see docs/bundle.md",
                 ),
             ),
+            Failure::Disagreement(_) => (9, None),
             Failure::NoModel(_) => {
                 (3, Some("run from the repository's root, or name a model with --model PATH"))
             }
@@ -101,7 +106,7 @@ fn classify(error: &anyhow::Error) -> (u8, Option<&'static str>) {
     }
     if let Some(error) = error.downcast_ref::<ArchiveError>() {
         return match error {
-            ArchiveError::Setting(_) => (2, Some("see `tasnif score --help`")),
+            ArchiveError::Setting(_) => (2, Some("see `tasnif COMMAND --help`")),
             ArchiveError::Read { .. } => (5, Some("what is done stays; --resume goes on with it")),
             ArchiveError::Damaged { .. } => {
                 (5, Some("--skip-damaged leaves out the rest of damaged files"))

@@ -9,12 +9,14 @@ mod exit;
 mod local;
 mod models;
 mod prepare;
+mod progress;
 mod reload;
 mod render;
 mod score;
 mod serve;
 mod settings;
 mod signals;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -48,6 +50,7 @@ enum Command {
     Bench(bench::BenchArgs),
     Models(models::ModelsArgs),
     Prepare(prepare::PrepareArgs),
+    Verify(verify::VerifyArgs),
 }
 
 /// Parses the arguments of the process and runs the command.
@@ -80,6 +83,7 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Score(args) => score::run(args),
         Command::Bench(args) => bench::run(args),
         Command::Models(args) => models::run(args),
+        Command::Verify(args) => verify::run(args),
         Command::Prepare(args) => {
             prepare::run(args, std::io::stdin().lock(), std::io::stdout().lock())?;
             Ok(ExitCode::SUCCESS)

@@ -33,7 +33,8 @@ pub use types::{
     TaskResult, TextToken, Timing, Tokenization, Usage,
 };
 
-use crate::bundle::{TextConfig, Tokenizer};
+use crate::bundle::{Task, TextConfig, Tokenizer};
+use crate::nn::{EncodeError, Encoder, PackedTokens};
 
 /// The token windows in which a model reads `document`, special tokens included.
 ///
@@ -48,4 +49,26 @@ pub fn token_windows(
 ) -> Result<Vec<Vec<u32>>, ClassifyError> {
     let reading = reading::Reading::new(document, config, tokenizer, limits)?;
     Ok(reading.windows(config, tokenizer, long_text, limits)?.sequences)
+}
+
+/// The logits of each document for each of `tasks`, `[documents][tasks][labels]`, as a
+/// [`Classifier`] gives them, but of one run of `encoder` on the calling thread. A document is its
+/// token windows.
+///
+/// # Errors
+/// The encoder's.
+pub fn document_logits(
+    encoder: &dyn Encoder,
+    documents: &[Vec<Vec<u32>>],
+    tasks: &[Task],
+) -> Result<Vec<Vec<Vec<f32>>>, EncodeError> {
+    let mut batch = PackedTokens::new();
+    documents.iter().flatten().for_each(|window| batch.push(window));
+    let rows = encoder.encode(&batch, &mut || ())?;
+    let mut rows = rows.iter();
+    let aggregate = |windows: &Vec<Vec<u32>>| {
+        let lengths: Vec<usize> = windows.iter().map(Vec::len).collect();
+        decision::aggregate(rows.by_ref().take(lengths.len()), &lengths, tasks)
+    };
+    Ok(documents.iter().map(aggregate).collect())
 }

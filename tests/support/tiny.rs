@@ -129,6 +129,26 @@ impl Tiny {
         self.tensors.insert(name.to_owned(), (shape.to_vec(), values));
     }
 
+    /// Draws every tensor again with `hidden` for [`HIDDEN`] and `intermediate` values between
+    /// the two layers of a feed-forward network; around 1 if it is the weight of a norm. The
+    /// configuration stays.
+    pub fn resize(&mut self, hidden: usize, intermediate: usize) {
+        let resized = |size: &usize| match *size {
+            HIDDEN => hidden,
+            INTERMEDIATE => intermediate,
+            other => other,
+        };
+        let shapes: Vec<(String, Vec<usize>)> = self
+            .tensors
+            .iter()
+            .map(|(name, (shape, _))| (name.clone(), shape.iter().map(resized).collect()))
+            .collect();
+        for (name, shape) in shapes {
+            let mean = if name.ends_with("LayerNorm.weight") { 1.0 } else { 0.0 };
+            self.add(&name, &shape, mean, 0.3);
+        }
+    }
+
     /// Writes the files into `dir`, which is created if need be.
     pub fn write(&self, dir: &Path) {
         std::fs::create_dir_all(dir).expect("the directory can be created");

@@ -187,7 +187,7 @@ impl ScoreArgs {
                 text: self.text.clone(),
                 date: self.date.clone(),
                 keep: self.keep.clone(),
-                gold: Vec::new(),
+                ..ColumnNames::default()
             },
             evaluate: self.evaluate.clone(),
             tasks: self.tasks.clone(),

@@ -1,7 +1,6 @@
 //! `tasnif score`: files of documents in, files of answers out.
 
 mod args;
-mod progress;
 mod summary;
 
 use std::process::ExitCode;
@@ -13,6 +12,7 @@ use anyhow::Context;
 pub(super) use self::args::ScoreArgs;
 
 use super::local;
+use super::progress;
 use super::settings::Settings;
 use super::signals::Signals;
 use crate::archive::{Archive, Columns, Progress};

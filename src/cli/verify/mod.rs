@@ -1,0 +1,212 @@
+//! `tasnif verify`: whether a model answers in a precision as the reference does.
+
+mod table;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Args;
+
+use super::exit::Failure;
+use super::local::{self, ModelArg};
+use super::progress::Shown;
+use super::render;
+use crate::archive::{Compared, Documents, Engines, GoldColumn, Labels, Progress};
+use crate::bundle::{Bundle, Precision};
+use crate::nn;
+use crate::pipeline::LoadError;
+
+/// Compare precisions with the reference: logits, labels and, with true labels, F1
+///
+/// The reference is f32 in candle, which is slow. A precision passes if f32 differs by 1e-4 in no
+/// logit, and bf16 and int8 give at least 99.3 % of the documents the same label and macro-F1
+/// within 0.3 points, for each task and file. See docs/precisions.md.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  tasnif verify
+  tasnif verify --precision int8 --data test.jsonl.gz --record
+  tasnif verify --data sections.csv --evaluate section:topic --alias sports=sport --limit 1000")]
+pub(super) struct VerifyArgs {
+    /// A model directory instead of the shipped one
+    #[arg(long, value_name = "PATH")]
+    model: Option<ModelArg>,
+    /// A precision to verify: f32, bf16 or int8; may be repeated. All of them by default
+    #[arg(long = "precision", value_name = "PRECISION", value_parser = precision)]
+    precisions: Vec<Precision>,
+    /// A file of documents, in any format that score reads; may be repeated. A few built-in
+    /// documents by default
+    #[arg(long, value_name = "FILE")]
+    data: Vec<PathBuf>,
+    /// Documents to take of each file, spread evenly over it
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    limit: Option<u64>,
+    /// Threads that compute. As many cores as the process may use by default
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
+
+    /// The column of the articles; guessed from its name by default
+    #[arg(long, value_name = "COLUMN", help_heading = "Reading")]
+    text: Option<String>,
+    /// The column of the headlines; guessed by default
+    #[arg(long, value_name = "COLUMN", help_heading = "Reading")]
+    title: Option<String>,
+    /// A column of true labels; may be repeated. Those named like a task by default
+    #[arg(long, value_name = "COLUMN[:TASK]", help_heading = "Reading")]
+    evaluate: Vec<GoldColumn>,
+    /// What the model calls labels that have another name in the files
+    #[arg(long = "alias", value_name = "NAME=LABEL,…", value_delimiter = ',', value_parser = alias, help_heading = "Reading")]
+    aliases: Vec<(String, String)>,
+
+    /// Write into the model's tasnif.json which precisions passed
+    #[arg(long, help_heading = "Writing")]
+    record: bool,
+    /// Write the results as JSON too
+    #[arg(long, value_name = "FILE", help_heading = "Writing")]
+    json: Option<PathBuf>,
+    /// Show no progress
+    #[arg(long, short, help_heading = "Writing")]
+    quiet: bool,
+}
+
+pub(super) fn run(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
+    let directory = local::directory(args.model.as_ref())?;
+    let model = |source: LoadError| Failure::Model {
+        path: directory.display().to_string(),
+        source: Box::new(source),
+    };
+    let bundle = Bundle::load(&directory).map_err(|error| model(error.into()))?;
+    if args.record && !bundle.has_manifest() {
+        let message = "--record: the model has no tasnif.json to write into";
+        return Err(Failure::Usage(message.to_owned()).into());
+    }
+    // Before the encoders, which take longer to load than a mistake to find.
+    let documents = args.documents(&bundle)?;
+    let threads = args.threads.map_or_else(nn::default_threads, usize::from);
+    nn::configure_threads(threads).context("threads cannot be set up")?;
+    let precisions = args.precisions();
+    let engines = Engines::load(bundle, &precisions).map_err(|error| model(error.into()))?;
+
+    let mut out = std::io::stdout().lock();
+    table::heading(&mut out, engines.bundle())?;
+    let mut sets = Vec::new();
+    for documents in documents {
+        let compared = shown(&engines, documents, args.quiet)?;
+        table::compared(&mut out, &compared)?;
+        sets.push(compared);
+    }
+    let failures = failures(&sets);
+    if let Some(path) = &args.json {
+        let mut file = std::fs::File::create(path)
+            .with_context(|| format!("cannot write {}", path.display()))?;
+        let results = table::Results::new(engines.bundle(), threads, &sets, &failures);
+        render::json(&mut file, &results)
+            .with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    if args.record {
+        let passing = recorded(engines.bundle(), &precisions, &failures);
+        Bundle::record_precisions(&directory, &passing).map_err(|error| model(error.into()))?;
+        table::recorded(&mut out, &passing)?;
+    }
+    if failures.is_empty() {
+        return Ok(ExitCode::SUCCESS);
+    }
+    let lines = failures.iter().map(ToString::to_string).collect::<Vec<_>>();
+    Err(Failure::Disagreement(lines.join("\n  ")).into())
+}
+
+impl VerifyArgs {
+    fn precisions(&self) -> Vec<Precision> {
+        let wanted = |precision: &Precision| {
+            self.precisions.is_empty() || self.precisions.contains(precision)
+        };
+        Precision::ALL.into_iter().filter(wanted).collect()
+    }
+
+    fn documents(&self, bundle: &Bundle) -> anyhow::Result<Vec<Documents>> {
+        if self.data.is_empty() {
+            return Ok(vec![Documents::built_in()?]);
+        }
+        let labels = Labels {
+            text: self.text.clone(),
+            title: self.title.clone(),
+            evaluate: self.evaluate.clone(),
+            aliases: self.aliases.iter().cloned().collect(),
+            limit: self.limit.unwrap_or_default(),
+        };
+        let open = |path| Ok(Documents::open(path, &labels, &bundle.tasks)?);
+        self.data.iter().map(|path| open(path)).collect()
+    }
+}
+
+/// A gate that was not passed.
+#[derive(Debug, serde::Serialize)]
+struct GateFailure {
+    precision: Precision,
+    /// The documents.
+    data: String,
+    /// What is not as it should be.
+    message: String,
+}
+
+impl std::fmt::Display for GateFailure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}, {}: {}", self.precision, self.data, self.message)
+    }
+}
+
+fn failures(sets: &[Compared]) -> Vec<GateFailure> {
+    let mut failures = Vec::new();
+    for set in sets {
+        for agreement in &set.precisions {
+            failures.extend(agreement.failures().into_iter().map(|message| GateFailure {
+                precision: agreement.precision,
+                data: set.name.clone(),
+                message,
+            }));
+        }
+    }
+    failures
+}
+
+/// The precisions to write down, the fastest first. What was not verified now stays as it is.
+fn recorded(bundle: &Bundle, verified: &[Precision], failures: &[GateFailure]) -> Vec<Precision> {
+    let passes = |precision: &Precision| {
+        if verified.contains(precision) {
+            !failures.iter().any(|failure| failure.precision == *precision)
+        } else {
+            bundle.precisions.contains(precision)
+        }
+    };
+    let fastest = Precision::ALL.into_iter().rev().filter(|&one| one != Precision::F32);
+    fastest.filter(passes).collect()
+}
+
+/// Compares on `documents`, and shows how far it is.
+fn shown(engines: &Engines, documents: Documents, quiet: bool) -> anyhow::Result<Compared> {
+    let progress = Progress::default();
+    let shown = Shown::new(quiet);
+    let compared = std::thread::scope(|scope| {
+        let showing = scope.spawn(|| shown.run(&progress));
+        let compared = engines.compare(documents, &progress);
+        shown.stop();
+        showing.thread().unpark();
+        compared
+    })?;
+    Ok(compared)
+}
+
+fn precision(text: &str) -> Result<Precision, String> {
+    let named = Precision::ALL.into_iter().find(|precision| precision.name() == text);
+    named.ok_or_else(|| "expected f32, bf16 or int8".to_owned())
+}
+
+fn alias(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, label)) if !name.is_empty() && !label.is_empty() => {
+            Ok((name.to_owned(), label.to_owned()))
+        }
+        _ => Err("expected NAME=LABEL".to_owned()),
+    }
+}
