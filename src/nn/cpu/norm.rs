@@ -13,8 +13,11 @@ pub(super) struct Norm {
 impl Norm {
     /// Adds `updates`, a row every `stride`, to `rows`, `[rows, hidden]`, and normalises the sums.
     pub(super) fn add(&self, rows: &mut [f32], updates: &[f32], stride: usize) {
-        let rows = rows.chunks_exact_mut(self.weight.len());
+        let width = self.weight.len();
+        let rows = rows.chunks_exact_mut(width);
         for (row, update) in rows.zip(updates.chunks_exact(stride)) {
+            // Without its padding, or the last values of the row would have no partners.
+            let update = update.get(..width).unwrap_or_default();
             AddNorm { norm: self, row, update }.dispatch();
         }
     }

@@ -11,6 +11,8 @@ pub(in super::super) struct Packed<K: Kernel> {
     scales: Vec<f32>,
     bias: Vec<f32>,
     sums: Vec<i32>,
+    inputs: usize,
+    /// The inputs, padded to whole groups.
     depth: usize,
 }
 
@@ -25,6 +27,7 @@ impl<K: Kernel> Packed<K> {
             scales: vec![0.0; outputs],
             bias: bias.to_vec(),
             sums: vec![0; outputs],
+            inputs,
             depth,
         };
         packed.bias.resize(outputs, 0.0);
@@ -65,6 +68,8 @@ impl<K: Kernel> Packed<K> {
         input.values.at_least(rows.len() * self.depth);
         input.scales.clear();
         for (row, values) in rows.zip(input.values.chunks_exact_mut(self.depth)) {
+            // What a row has more than inputs is padding.
+            let row = row.get(..self.inputs).unwrap_or(row);
             input.scales.push(self.kernel.convert(row, values));
         }
         let width = self.kernel.panel_width();
