@@ -158,8 +158,7 @@ impl Archive {
                 long_text: settings.long_text,
                 keys: (memory > 0).then_some(keys),
                 part_rows: settings.part_rows,
-                // Two batches for each worker, since they do not all end at the same moment.
-                group_tokens: settings.batch_tokens * 2 * rayon::current_num_threads(),
+                group_tokens: group_tokens(classifier.info(), settings.batch_tokens),
             };
             let scorer = Scorer { classifier, runtime, options: &options, schema: &schema, stop };
             let writer = Writer {
@@ -253,6 +252,17 @@ fn identity(info: &ModelInfo, path: &Path) -> Result<ModelIdentity, ArchiveError
         device: info.device.clone(),
         kernels: info.kernels.clone(),
     })
+}
+
+/// Tokens that are given to the engine at once.
+fn group_tokens(info: &ModelInfo, batch_tokens: usize) -> usize {
+    if info.kernels == "candle" {
+        // The last bits of a row depend on its batch, so this must be the same in every run.
+        batch_tokens
+    } else {
+        // Two batches for each worker, since they do not all end at the same moment.
+        batch_tokens * 2 * rayon::current_num_threads()
+    }
 }
 
 /// What the stages remember at the beginning.
