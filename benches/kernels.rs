@@ -10,6 +10,7 @@
 use std::hint::black_box;
 use std::time::Duration;
 
+use candle_core::{Device, Tensor};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use rten_gemm::{GemmExecutor, GemmInputA, GemmInputB};
 use rten_tensor::NdTensor;
@@ -52,8 +53,12 @@ fn products(criterion: &mut Criterion) {
                     gemm.gemm(black_box(&mut out), a, b, Default::default()).unwrap();
                 });
             });
+            // By way of candle, as its linear layers do: weights are [outputs, inputs].
+            let a = Tensor::from_slice(&values, (rows, inputs), &Device::Cpu).unwrap();
+            let b = Tensor::from_slice(&weights, (outputs, inputs), &Device::Cpu).unwrap();
+            let b = b.t().unwrap();
             group.bench_function("gemm-f32", |bencher| {
-                bencher.iter(|| candle(rows, inputs, outputs, &values, &weights, &mut out));
+                bencher.iter(|| black_box(a.matmul(&b).unwrap()));
             });
             let mut out = vec![0_i32; rows * outputs];
             let a = NdTensor::from_data([rows, inputs], bytes(rows * inputs));
@@ -71,37 +76,6 @@ fn products(criterion: &mut Criterion) {
             });
         }
     }
-}
-
-/// `gemm`, by way of candle: rows times the transposed weights, as its linear layers do.
-fn candle(rows: usize, inputs: usize, outputs: usize, a: &[f32], b: &[f32], out: &mut [f32]) {
-    let (row, column) = (outputs as isize, 1);
-    // SAFETY: the three matrices are as long as their shapes say, and `out` is another's.
-    #[allow(unsafe_code)]
-    unsafe {
-        gemm::gemm(
-            rows,
-            outputs,
-            inputs,
-            out.as_mut_ptr(),
-            column,
-            row,
-            false,
-            a.as_ptr(),
-            1,
-            inputs as isize,
-            b.as_ptr(),
-            inputs as isize,
-            1,
-            0.0,
-            1.0,
-            false,
-            false,
-            false,
-            gemm::Parallelism::None,
-        );
-    }
-    black_box(out);
 }
 
 fn wave(count: usize) -> Vec<f32> {
