@@ -154,5 +154,5 @@ fn an_engine_that_cannot_work_does_not_start() {
     assert!(matches!(Engine::start(Arc::new(Liar(0)), small()), Err(StartError::NoWidth)));
     let config = EngineConfig { workers: 0, ..small() };
     let error = Engine::start(Arc::new(Echo), config).err().unwrap();
-    assert_eq!(error.to_string(), "engine setting workers is 0; it must be at least 1");
+    assert_eq!(error.to_string(), "engine setting workers is 0; it must be 1 to 1024");
 }

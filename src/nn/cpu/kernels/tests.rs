@@ -74,8 +74,11 @@ impl Case {
             let values = values.iter().map(|value| (value * inverse).round_ties_even() as i64);
             (values.collect(), scale)
         };
-        let columns: Vec<_> =
-            self.weights.chunks_exact(self.inputs).map(|weights| quantize(weights, 63.0)).collect();
+        let columns: Vec<_> = self
+            .weights
+            .chunks_exact(self.inputs)
+            .map(|weights| quantize(weights, 127.0))
+            .collect();
         let mut out = Vec::new();
         for row in self.rows.chunks_exact(self.inputs) {
             let (row, row_scale) = quantize(row, 127.0);
@@ -172,8 +175,7 @@ proptest! {
 
 #[test]
 fn the_largest_values_do_not_overflow() {
-    // Pairs of the largest activation with the largest weight of the same sign are what an
-    // i16 must hold on AVX2, and the depth what an i32 must hold.
+    // The depth is what an i32 must hold.
     let case = Case {
         inputs: 4096,
         weights: vec![1.0; 4096 * 3],

@@ -29,7 +29,7 @@ impl Kernel for Int8 {
     }
 
     fn convert(self, row: &[f32], out: &mut [u8]) -> f32 {
-        quantize::quantize(row, out)
+        quantize::to_u8(row, out)
     }
 
     fn convert_weights(self, row: &[f32], out: &mut [i8]) -> Column {

@@ -3,10 +3,7 @@
 use rten_simd::ops::{BitOps, FloatOps, NarrowSaturate, NumOps};
 use rten_simd::{Isa, Simd, SimdOp};
 
-use super::OFFSET;
-
-/// The largest quantised activation; -128 is not used, so that the range is symmetric.
-const MAX: f32 = 127.0;
+use super::{MAX, OFFSET};
 
 /// The largest absolute value. NaN if a value is not finite, so that whatever is computed with
 /// the row shows it.
@@ -22,10 +19,19 @@ pub(super) fn inverse(scale: f32) -> f32 {
 
 /// Quantises a row to -127..=127, adds [`OFFSET`], and returns the value of one step. What
 /// `out` has beyond the row is left.
-pub(super) fn quantize(row: &[f32], out: &mut [u8]) -> f32 {
+pub(super) fn to_u8(row: &[f32], out: &mut [u8]) -> f32 {
     let scale = largest(row) / MAX;
     let (out, _) = out.split_at_mut(row.len());
-    Quantize { row, out, inverse: inverse(scale) }.dispatch();
+    ToU8 { row, out, inverse: inverse(scale) }.dispatch();
+    scale
+}
+
+/// The same without the offset.
+#[cfg(target_arch = "x86_64")]
+pub(super) fn to_i16(row: &[f32], out: &mut [i16]) -> f32 {
+    let scale = largest(row) / MAX;
+    let (out, _) = out.split_at_mut(row.len());
+    ToI16 { row, out, inverse: inverse(scale) }.dispatch();
     scale
 }
 
@@ -54,14 +60,14 @@ impl SimdOp for Largest<'_> {
     }
 }
 
-struct Quantize<'a> {
+struct ToU8<'a> {
     row: &'a [f32],
     /// As long as the row.
     out: &'a mut [u8],
     inverse: f32,
 }
 
-impl SimdOp for Quantize<'_> {
+impl SimdOp for ToU8<'_> {
     type Output = ();
 
     #[inline(always)]
@@ -82,6 +88,37 @@ impl SimdOp for Quantize<'_> {
         }
         for (value, out) in rows.remainder().iter().zip(outs.into_remainder()) {
             *out = ((value * self.inverse).round_ties_even() + OFFSET as f32) as u8;
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+struct ToI16<'a> {
+    row: &'a [f32],
+    /// As long as the row.
+    out: &'a mut [i16],
+    inverse: f32,
+}
+
+#[cfg(target_arch = "x86_64")]
+impl SimdOp for ToI16<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn eval<I: Isa>(self, isa: I) {
+        let (ops, integers, halves) = (isa.f32(), isa.i32(), isa.i16());
+        let (inverse, lanes) = (ops.splat(self.inverse), ops.len());
+        let mut rows = self.row.chunks_exact(2 * lanes);
+        let mut outs = self.out.chunks_exact_mut(2 * lanes);
+        for (values, out) in rows.by_ref().zip(outs.by_ref()) {
+            let [low, high] = ops.load_many::<2>(values).map(
+                #[inline(always)]
+                |values| ops.to_int_round(ops.mul(values, inverse)),
+            );
+            halves.store(integers.narrow_saturate(low, high), out);
+        }
+        for (value, out) in rows.remainder().iter().zip(outs.into_remainder()) {
+            *out = (value * self.inverse).round_ties_even() as i16;
         }
     }
 }

@@ -1,27 +1,19 @@
-//! int8 on x86. `vpdpbusd` adds four products of an unsigned and a signed byte to an i32: 16
-//! sums at a time with AVX512-VNNI, 8 with AVX-VNNI. AVX2 needs three instructions for it.
+//! int8 with VNNI. `vpdpbusd` adds four products of an unsigned and a signed byte to an i32: 16
+//! sums at a time with AVX512-VNNI, 8 with AVX-VNNI.
 #![allow(unsafe_code, reason = "instructions of x86, and tiles read without bounds checks")]
 
 use std::arch::x86_64::{
-    __m256i, _mm256_add_epi32, _mm256_cvtepi32_ps, _mm256_dpbusd_avx_epi32, _mm256_fmadd_ps,
-    _mm256_loadu_ps, _mm256_loadu_si256, _mm256_madd_epi16, _mm256_maddubs_epi16, _mm256_mul_ps,
-    _mm256_mullo_epi32, _mm256_set1_epi16, _mm256_set1_epi32, _mm256_set1_ps, _mm256_storeu_ps,
-    _mm512_cvtepi32_ps, _mm512_dpbusd_epi32, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_loadu_si512,
-    _mm512_mul_ps, _mm512_mullo_epi32, _mm512_set1_epi32, _mm512_set1_ps, _mm512_storeu_ps,
+    _mm256_cvtepi32_ps, _mm256_dpbusd_avx_epi32, _mm256_fmadd_ps, _mm256_loadu_ps,
+    _mm256_loadu_si256, _mm256_mul_ps, _mm256_mullo_epi32, _mm256_set1_epi32, _mm256_set1_ps,
+    _mm256_storeu_ps, _mm512_cvtepi32_ps, _mm512_dpbusd_epi32, _mm512_fmadd_ps, _mm512_loadu_ps,
+    _mm512_loadu_si512, _mm512_mul_ps, _mm512_mullo_epi32, _mm512_set1_epi32, _mm512_set1_ps,
+    _mm512_storeu_ps,
 };
 use std::hint::black_box;
 
 use super::super::tiles::{tiles, with_height};
 use super::super::{Column, Kernel, PEAK_SUMS, Panel};
 use super::{GROUP, OFFSET, quantize, quantize_weights};
-
-/// What `vpdpbusd` does. The sums of two products fit in i16 since weights have 7 bits.
-#[target_feature(enable = "avx2")]
-#[inline]
-fn dot_avx2(sums: __m256i, activations: __m256i, weights: __m256i) -> __m256i {
-    let pairs = _mm256_maddubs_epi16(activations, weights);
-    _mm256_add_epi32(sums, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
-}
 
 /// A kernel and its tile: `$height` rows of two vectors of `$lanes` sums.
 macro_rules! int8 {
@@ -120,7 +112,7 @@ macro_rules! int8 {
             }
 
             fn convert(self, row: &[f32], out: &mut [u8]) -> f32 {
-                quantize::quantize(row, out)
+                quantize::to_u8(row, out)
             }
 
             fn convert_weights(self, row: &[f32], out: &mut [i8]) -> Column {
@@ -158,12 +150,4 @@ int8! {
     _mm256_loadu_si256, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_set1_epi32, _mm256_set1_ps,
     _mm256_mullo_epi32, _mm256_dpbusd_avx_epi32, _mm256_cvtepi32_ps, _mm256_mul_ps,
     _mm256_fmadd_ps
-}
-
-int8! {
-    /// int8 with AVX2 and FMA.
-    Int8Avx2, "avx2", 8, 6,
-    features: "avx2,fma" = "avx2", "fma";
-    _mm256_loadu_si256, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_set1_epi32, _mm256_set1_ps,
-    _mm256_mullo_epi32, dot_avx2, _mm256_cvtepi32_ps, _mm256_mul_ps, _mm256_fmadd_ps
 }
