@@ -42,18 +42,6 @@ impl BertEncoder {
         })
     }
 
-    fn check(&self, batch: &PackedTokens) -> std::result::Result<(), EncodeError> {
-        let max_length = self.max_sequence_tokens;
-        if let Some(length) = batch.lengths().find(|&length| length > max_length) {
-            return Err(EncodeError::TooLong { length, max_length });
-        }
-        let vocab_size = self.vocab_size;
-        match batch.ids().iter().find(|&&id| id as usize >= vocab_size) {
-            Some(&id) => Err(EncodeError::UnknownToken { id, vocab_size }),
-            None => Ok(()),
-        }
-    }
-
     /// `[sequences, poolings * hidden]`.
     fn forward(&self, batch: &PackedTokens, between_layers: &mut dyn FnMut()) -> Result<Tensor> {
         let mut hidden = self.embeddings.forward(batch)?;
@@ -92,7 +80,7 @@ impl Encoder for BertEncoder {
         batch: &PackedTokens,
         between_layers: &mut dyn FnMut(),
     ) -> std::result::Result<Rows, EncodeError> {
-        self.check(batch)?;
+        batch.check(self.max_sequence_tokens, self.vocab_size)?;
         if batch.sequences() == 0 {
             return Rows::new(vec![], self.width()).ok_or_else(no_rows);
         }

@@ -50,6 +50,20 @@ impl PackedTokens {
         starts.zip(&self.ends).map(|(start, end)| end - start)
     }
 
+    /// Checks that a model of `max_length` positions and `vocab_size` tokens can take it.
+    ///
+    /// # Errors
+    /// [`EncodeError::TooLong`] or [`EncodeError::UnknownToken`].
+    pub(super) fn check(&self, max_length: usize, vocab_size: usize) -> Result<(), EncodeError> {
+        if let Some(length) = self.lengths().find(|&length| length > max_length) {
+            return Err(EncodeError::TooLong { length, max_length });
+        }
+        match self.ids.iter().find(|&&id| id as usize >= vocab_size) {
+            Some(&id) => Err(EncodeError::UnknownToken { id, vocab_size }),
+            None => Ok(()),
+        }
+    }
+
     /// The sequences, in order.
     pub fn iter(&self) -> impl Iterator<Item = &[u32]> + '_ {
         let mut rest = self.ids.as_slice();

@@ -58,9 +58,8 @@ pub enum NnError {
 /// The weights are copied, so the bundle, and with it the files, may go.
 ///
 /// # Errors
-/// [`NnError::Load`], naming the file and the tensor.
+/// [`NnError::Load`] or [`NnError::Bundle`], naming the file and the tensor.
 pub fn load(bundle: &Bundle, choice: PrecisionChoice) -> Result<MultiHead, NnError> {
-    let vb = weights::var_builder(&bundle.weights);
     let mut poolings: Vec<Pooling> = Vec::new();
     for task in &bundle.tasks {
         if !poolings.contains(&task.pooling) {
@@ -70,6 +69,7 @@ pub fn load(bundle: &Bundle, choice: PrecisionChoice) -> Result<MultiHead, NnErr
     let prefix = bundle.weights.encoder_prefix()?;
     let encoder = match choice.resolve(bundle) {
         None => {
+            let vb = weights::var_builder(&bundle.weights);
             let vb = prefix.strip_suffix('.').map_or_else(|| vb.clone(), |name| vb.pp(name));
             Box::new(BertEncoder::load(vb, &bundle.config, &poolings)?)
         }

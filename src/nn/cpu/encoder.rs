@@ -58,18 +58,6 @@ impl<K: Kernel> FusedEncoder<K> {
         self.embeddings.words.len() / self.shape.hidden
     }
 
-    fn check(&self, batch: &PackedTokens) -> Result<(), EncodeError> {
-        let max_length = self.max_sequence_tokens();
-        if let Some(length) = batch.lengths().find(|&length| length > max_length) {
-            return Err(EncodeError::TooLong { length, max_length });
-        }
-        let vocab_size = self.vocab_size();
-        match batch.ids().iter().find(|&&id| id as usize >= vocab_size) {
-            Some(&id) => Err(EncodeError::UnknownToken { id, vocab_size }),
-            None => Ok(()),
-        }
-    }
-
     fn forward(
         &self,
         batch: &PackedTokens,
@@ -157,7 +145,7 @@ impl<K: Kernel> Encoder for FusedEncoder<K> {
         batch: &PackedTokens,
         between_layers: &mut dyn FnMut(),
     ) -> Result<Rows, EncodeError> {
-        self.check(batch)?;
+        batch.check(self.max_sequence_tokens(), self.vocab_size())?;
         let _running = Running::new(&self.running);
         let threads = rayon::current_num_threads();
         // With as many batches as threads each is best left to its own: nobody waits then.

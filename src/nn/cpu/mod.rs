@@ -52,18 +52,17 @@ impl Visitor for Load<'_> {
 
 /// Whether this machine has instructions that make `precision` faster than f32.
 pub(super) fn speeds_up(precision: Precision) -> bool {
-    #[cfg(target_arch = "x86_64")]
-    return match precision {
-        Precision::F32 => false,
-        Precision::Bf16 => Bf16Avx512::new().is_some(),
-        Precision::Int8 => {
-            Int8Avx512Vnni::new().is_some()
-                || Int8AvxVnni::new().is_some()
-                || Int8Avx2::new().is_some()
-        }
-    };
-    #[cfg(not(target_arch = "x86_64"))]
-    false
+    with_kernel(precision, IsFaster)
+}
+
+struct IsFaster;
+
+impl Visitor for IsFaster {
+    type Output = bool;
+
+    fn visit<K: Kernel>(self, _: K) -> bool {
+        K::FASTER
+    }
 }
 
 /// What can be done with any kernel.

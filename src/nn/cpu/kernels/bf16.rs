@@ -35,6 +35,7 @@ impl Kernel for Bf16 {
     type Expanded = f32;
 
     const GROUP: usize = 1;
+    const FASTER: bool = false;
 
     fn name(self) -> &'static str {
         self.0.name()
@@ -113,6 +114,7 @@ impl Kernel for Bf16Avx512 {
     type Expanded = bf16;
 
     const GROUP: usize = 2;
+    const FASTER: bool = true;
 
     fn name(self) -> &'static str {
         "avx512-bf16"

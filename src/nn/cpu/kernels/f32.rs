@@ -32,6 +32,7 @@ impl Kernel for F32 {
     type Expanded = f32;
 
     const GROUP: usize = 1;
+    const FASTER: bool = false;
 
     fn name(self) -> &'static str {
         match (self.lanes, cfg!(target_arch = "x86_64")) {

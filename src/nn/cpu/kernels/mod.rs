@@ -42,6 +42,9 @@ pub(super) trait Kernel: Copy + Send + Sync + 'static {
     /// Steps of the depth that one instruction takes; depths are padded to a multiple.
     const GROUP: usize;
 
+    /// Whether it is faster than the kernel of f32 on the same machine.
+    const FASTER: bool;
+
     /// The instruction set, as reports call it.
     fn name(self) -> &'static str;
 

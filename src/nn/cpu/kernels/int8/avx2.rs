@@ -37,6 +37,7 @@ impl Kernel for Int8Avx2 {
     type Expanded = i16;
 
     const GROUP: usize = PAIR;
+    const FASTER: bool = true;
 
     fn name(self) -> &'static str {
         "avx2"

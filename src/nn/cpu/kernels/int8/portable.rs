@@ -19,6 +19,7 @@ impl Kernel for Int8 {
     type Expanded = i8;
 
     const GROUP: usize = GROUP;
+    const FASTER: bool = false;
 
     fn name(self) -> &'static str {
         "portable"

@@ -102,6 +102,7 @@ macro_rules! int8 {
             type Expanded = i8;
 
             const GROUP: usize = GROUP;
+            const FASTER: bool = true;
 
             fn name(self) -> &'static str {
                 $name
