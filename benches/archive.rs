@@ -51,9 +51,9 @@ fn main() {
     let busy = Arc::clone(&busy_us);
     let timed = wrapped(
         nn::load(&bundle, PrecisionChoice::default()).unwrap(),
-        move |encoder, batch, between_layers| {
+        move |encoder, batch, pause| {
             let began = Instant::now();
-            let rows = encoder.encode(batch, between_layers);
+            let rows = encoder.encode(batch, pause);
             busy.fetch_add(began.elapsed().as_micros() as u64, Ordering::Relaxed);
             rows
         },

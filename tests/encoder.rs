@@ -52,8 +52,8 @@ fn a_batch_that_runs_between_the_layers_of_another_changes_neither() {
     let sequences = sequences(&bundle);
     let (outer, inner) = (&sequences[..4], &sequences[3..]);
     let mut nested = Vec::new();
-    let mut between_layers = || nested.push(encode(&encoder, inner));
-    let rows = encoder.encode(&pack(outer), &mut between_layers).expect("the batch runs");
+    let mut pause = || nested.push(encode(&encoder, inner));
+    let rows = encoder.encode(&pack(outer), &mut pause).expect("the batch runs");
     assert_eq!(rows, encode(&encoder, outer));
     let layers = bundle.config.layers;
     assert_eq!(nested, vec![encode(&encoder, inner); layers - 1]);

@@ -85,8 +85,8 @@ fn a_batch_within_another_equals_itself_to_the_last_bit() {
         // The outer one begins alone and is divided among all threads; the inner one is not.
         let (outer, inner) = (sequences, &sequences[4..]);
         let mut nested = Vec::new();
-        let mut between_layers = || nested.push(bits(encode(encoder, inner).as_slice()));
-        let rows = encoder.encode(&pack(outer), &mut between_layers).expect("the batch runs");
+        let mut pause = || nested.push(bits(encode(encoder, inner).as_slice()));
+        let rows = encoder.encode(&pack(outer), &mut pause).expect("the batch runs");
         assert_eq!(bits(rows.as_slice()), bits(encode(encoder, outer).as_slice()), "{name}");
         let alone = bits(encode(encoder, inner).as_slice());
         assert_eq!(nested, vec![alone; LAYERS - 1], "{name}");

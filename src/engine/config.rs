@@ -46,7 +46,7 @@ pub struct EngineConfig {
 impl Default for EngineConfig {
     fn default() -> Self {
         Self {
-            max_batch_tokens: 1_024,
+            max_batch_tokens: 512,
             max_queued_tokens: 262_144,
             max_queued_tokens_per_client: 131_072,
             max_waiting_tokens: 262_144,

@@ -12,8 +12,8 @@
 //!   run while it has work there, so one client's flood does not hold up another's job.
 //! - **Two lanes**: interactive work goes first, bulk work after `max_interactive_run`
 //!   batches of it.
-//! - **Nobody waits for a long batch to end**: interactive jobs run between the layers of
-//!   a bulk batch, or of one that holds another client's flood, if the encoder can pause.
+//! - **Nobody waits for a long batch to end**: a bulk batch, or one that holds another
+//!   client's flood, pauses for interactive jobs, if the encoder can.
 //! - **Batches are natural**: a free worker takes what is there, up to
 //!   `max_batch_tokens`. The windows of one job may run in several batches.
 //! - **Deadlines and cancellation**: a job past its deadline is answered at that

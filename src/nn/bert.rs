@@ -43,11 +43,11 @@ impl BertEncoder {
     }
 
     /// `[sequences, poolings * hidden]`.
-    fn forward(&self, batch: &PackedTokens, between_layers: &mut dyn FnMut()) -> Result<Tensor> {
+    fn forward(&self, batch: &PackedTokens, pause: &mut dyn FnMut()) -> Result<Tensor> {
         let mut hidden = self.embeddings.forward(batch)?;
         for (index, layer) in self.layers.iter().enumerate() {
             if index > 0 {
-                between_layers();
+                pause();
             }
             // Inside of the pool, so that its threads need not be woken for each product.
             hidden = rayon::scope(|_| layer.forward(&hidden, batch))?;
@@ -78,14 +78,13 @@ impl Encoder for BertEncoder {
     fn encode(
         &self,
         batch: &PackedTokens,
-        between_layers: &mut dyn FnMut(),
+        pause: &mut dyn FnMut(),
     ) -> std::result::Result<Rows, EncodeError> {
         batch.check(self.max_sequence_tokens, self.vocab_size)?;
         if batch.sequences() == 0 {
             return Rows::new(vec![], self.width()).ok_or_else(no_rows);
         }
-        let rows =
-            self.forward(batch, between_layers).and_then(|rows| rows.flatten_all()?.to_vec1());
+        let rows = self.forward(batch, pause).and_then(|rows| rows.flatten_all()?.to_vec1());
         Rows::new(rows.map_err(|error| EncodeError::Backend(error.into()))?, self.width())
             .ok_or_else(no_rows)
     }

@@ -187,15 +187,11 @@ pub trait Encoder: Send + Sync {
 
     /// One row a sequence, in order: `[sequences, width]`.
     ///
-    /// Between its layers it calls `between_layers`, on the caller's thread: the caller
-    /// may encode another batch in there, which so need not wait for this one. An
-    /// encoder that cannot pause never calls it.
+    /// Often, at least between its layers, it calls `pause`, on the caller's thread: the caller may
+    /// encode another batch in there, which so need not wait for this one. An encoder
+    /// that cannot pause never calls it.
     ///
     /// # Errors
     /// If a sequence or token is out of range, or the computation fails.
-    fn encode(
-        &self,
-        batch: &PackedTokens,
-        between_layers: &mut dyn FnMut(),
-    ) -> Result<Rows, EncodeError>;
+    fn encode(&self, batch: &PackedTokens, pause: &mut dyn FnMut()) -> Result<Rows, EncodeError>;
 }

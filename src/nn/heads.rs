@@ -52,12 +52,8 @@ impl Encoder for MultiHead {
         self.encoder.computes_with()
     }
 
-    fn encode(
-        &self,
-        batch: &PackedTokens,
-        between_layers: &mut dyn FnMut(),
-    ) -> Result<Rows, EncodeError> {
-        let pooled = self.encoder.encode(batch, between_layers)?;
+    fn encode(&self, batch: &PackedTokens, pause: &mut dyn FnMut()) -> Result<Rows, EncodeError> {
+        let pooled = self.encoder.encode(batch, pause)?;
         let mut logits = Vec::with_capacity(pooled.len() * self.width);
         for row in pooled.iter() {
             self.heads.iter().for_each(|head| logits.extend(head.forward(row)));

@@ -48,7 +48,7 @@ impl Faults {
         &self,
         encoder: &E,
         batch: &PackedTokens,
-        between_layers: &mut dyn FnMut(),
+        pause: &mut dyn FnMut(),
     ) -> Result<Rows, EncodeError> {
         let on = self.on.load(Ordering::Relaxed);
         let draw = if on { self.random.lock().unwrap().below(8) } else { usize::MAX };
@@ -62,7 +62,7 @@ impl Faults {
             1 => Err(EncodeError::Backend("the test asked for this".into())),
             2 => rows(batch.sequences(), f32::NAN),
             3 => rows(batch.sequences() - 1, 0.0),
-            _ => encoder.encode(batch, between_layers),
+            _ => encoder.encode(batch, pause),
         }
     }
 }
@@ -139,7 +139,7 @@ async fn every_document_is_answered_once_whatever_the_encoder_does() {
     let at_random = Arc::clone(&faults);
     let faulty = wrapped(
         nn::load(&bundle, PrecisionChoice::default()).unwrap(),
-        move |encoder, batch, between_layers| at_random.encode(encoder, batch, between_layers),
+        move |encoder, batch, pause| at_random.encode(encoder, batch, pause),
     );
     let faulty = Arc::new(faulty);
     // Small batches, so that there are many, and room for everything at once.

@@ -219,13 +219,11 @@ pub(crate) fn gated(
     gate: &Arc<Gate>,
 ) -> Result<Classifier, LoadError> {
     let gate = Arc::clone(gate);
-    let gated = wrapped(
-        nn::load(&bundle, PrecisionChoice::default())?,
-        move |encoder, batch, between_layers| {
+    let gated =
+        wrapped(nn::load(&bundle, PrecisionChoice::default())?, move |encoder, batch, pause| {
             gate.pass();
-            encoder.encode(batch, between_layers)
-        },
-    );
+            encoder.encode(batch, pause)
+        });
     Classifier::new(bundle, Some(name), Arc::new(gated), engine, DocumentLimits::default())
 }
 

@@ -31,11 +31,7 @@ where
         self.encoder.max_sequence_tokens()
     }
 
-    fn encode(
-        &self,
-        batch: &PackedTokens,
-        between_layers: &mut dyn FnMut(),
-    ) -> Result<Rows, EncodeError> {
-        (self.around)(&self.encoder, batch, between_layers)
+    fn encode(&self, batch: &PackedTokens, pause: &mut dyn FnMut()) -> Result<Rows, EncodeError> {
+        (self.around)(&self.encoder, batch, pause)
     }
 }

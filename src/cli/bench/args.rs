@@ -35,7 +35,7 @@ pub(super) struct EngineArgs {
     /// default
     #[arg(long, value_name = "PRECISION", help_heading = "Model")]
     pub(super) precision: Option<PrecisionChoice>,
-    /// Tokens in a batch, at most; each of a list is measured. 1024 by default
+    /// Tokens in a batch, at most; each of a list is measured. 512 by default
     #[arg(long, value_name = "TOKENS,…", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=1 << 20), help_heading = "Model")]
     pub(super) batch_tokens: Vec<u32>,
 }

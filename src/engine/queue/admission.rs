@@ -256,9 +256,11 @@ impl Queue {
         let Some(deadline) = deadline.filter(|_| !line.is_empty()) else { return Ok(()) };
         let own = line.tokens_of(&job.client);
         let clients = line.clients() + usize::from(own == 0);
-        let turns = (line.lead_of(&job.client) + own + job.tokens).saturating_mul(clients);
-        let running = self.lanes.get(job.lane).running_tokens;
-        let ahead = turns.min(running + line.tokens() + job.tokens);
+        let before = line.lead_of(&job.client) + own;
+        let turns = (before + job.tokens).saturating_mul(clients);
+        // What runs is in the way too, except of a client that has had less than its share.
+        let running = if before > 0 { self.lanes.get(job.lane).running_tokens } else { 0 };
+        let ahead = running + turns.min(line.tokens() + job.tokens);
         let left = deadline.saturating_duration_since(now);
         match self.rate.safe_time_for(self.with_other_lane(job.lane, ahead)) {
             Some(needed) if needed > left => {

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use super::Step;
+use tokio::time::Instant;
+
 use super::tests::*;
+use super::{Batch, Step};
 use crate::engine::error::EngineError;
 use crate::engine::job::Job;
 
@@ -311,6 +313,17 @@ fn a_job_that_cannot_run_by_its_deadline_is_refused_at_once() {
 }
 
 #[test]
+fn what_runs_is_in_the_way_of_its_client_but_not_of_another() {
+    let mut f = limited();
+    let _running = [(); 2].map(|()| (f.submit(interactive(1, &[30])), f.batch()));
+    let _queued = f.submit(interactive(1, &[10]));
+    // 80 tokens with those that run take 8 seconds, and with the margin 10.
+    let late = within(&f, 9, interactive(1, &[10]));
+    assert!(matches!(f.try_submit(late.clone()), Err(EngineError::WouldExpire { .. })));
+    assert!(f.try_submit(of("b", late)).is_ok(), "a batch pauses for it");
+}
+
+#[test]
 fn no_job_is_refused_for_its_deadline_before_the_speed_is_known() {
     let mut f = fixture(|_| ());
     let _queued = f.submit(interactive(1, &[90]));
@@ -320,13 +333,14 @@ fn no_job_is_refused_for_its_deadline_before_the_speed_is_known() {
 
 #[test]
 fn under_overload_nearly_all_that_is_accepted_is_answered_in_time() {
-    // 1,000 tokens a second, so 10 jobs, of 100 that come.
+    // 1,000 tokens a second on two workers, so 10 jobs, of 100 that come.
     let mut f = fixture(|config| {
-        config.max_batch_tokens = 1_000;
+        config.workers = 2;
+        config.max_batch_tokens = 500;
         config.max_queued_tokens = 200_000;
     });
     let (mut open, mut answered, mut late, mut refused) = (Vec::new(), 0, 0, 0);
-    let mut running = None;
+    let mut running: Vec<(Batch, Instant)> = Vec::new();
     for tick in 0..60_000 {
         f.now += MS;
         if tick % 10 == 0 {
@@ -335,18 +349,14 @@ fn under_overload_nearly_all_that_is_accepted_is_answered_in_time() {
                 Err(_) => refused += 1,
             }
         }
-        if let Some((batch, ends)) = running.take() {
-            if f.now < ends {
-                running = Some((batch, ends));
-            } else {
-                f.finish(batch);
-            }
+        while let Some(ended) = running.iter().position(|(_, ends)| *ends <= f.now) {
+            f.finish(running.remove(ended).0);
         }
-        if running.is_none()
+        while running.len() < 2
             && let Step::Run(batch) = f.queue.next(f.now)
         {
-            let ends = f.now + batch.running.tokens as u32 * MS;
-            running = Some((batch, ends));
+            let ends = f.now + 2 * batch.running.tokens as u32 * MS;
+            running.push((batch, ends));
         }
         open.retain_mut(|answer: &mut Answer| match answer.try_recv() {
             Ok(Ok(_)) => {

@@ -98,14 +98,10 @@ impl Encoder for Gated {
         MAX_SEQUENCE
     }
 
-    fn encode(
-        &self,
-        batch: &PackedTokens,
-        between_layers: &mut dyn FnMut(),
-    ) -> Result<Rows, EncodeError> {
+    fn encode(&self, batch: &PackedTokens, pause: &mut dyn FnMut()) -> Result<Rows, EncodeError> {
         for layer in 0..self.layers {
             if layer > 0 {
-                between_layers();
+                pause();
             }
             let (_gate, opened) = channel();
             let sequences = batch.iter().map(<[u32]>::to_vec).collect();

@@ -166,15 +166,11 @@ impl Encoder for BadError {
         MAX_SEQUENCE
     }
 
-    fn encode(
-        &self,
-        batch: &PackedTokens,
-        between_layers: &mut dyn FnMut(),
-    ) -> Result<Rows, EncodeError> {
+    fn encode(&self, batch: &PackedTokens, pause: &mut dyn FnMut()) -> Result<Rows, EncodeError> {
         if batch.ids().contains(&PANICS) {
             return Err(EncodeError::Backend(Box::new(Unshowable)));
         }
-        Echo.encode(batch, between_layers)
+        Echo.encode(batch, pause)
     }
 }
 

@@ -1,4 +1,4 @@
-//! Urgent work that runs between the layers of a batch.
+//! Urgent work that runs while a batch pauses for it.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -141,7 +141,7 @@ async fn urgent_work_that_fails_to_encode_fails_alone() {
 }
 
 #[tokio::test]
-async fn a_panic_of_the_queue_between_layers_answers_every_job_and_the_engine_goes_on() {
+async fn a_panic_of_the_queue_in_a_pause_answers_every_job_and_the_engine_goes_on() {
     let (engine, calls, slow, layer) = in_a_bulk_batch().await;
     let mut armed = pin!(engine.submit(job(1, &[5])));
     arm(armed.as_mut());

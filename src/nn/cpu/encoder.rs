@@ -63,7 +63,7 @@ impl<K: Kernel> FusedEncoder<K> {
         batch: &PackedTokens,
         memory: &mut Memory<K>,
         parts: usize,
-        between_layers: &mut dyn FnMut(),
+        pause: &mut dyn FnMut(),
     ) -> Vec<f32> {
         let Shape { hidden: width, stride, .. } = self.shape;
         let tokens = batch.tokens();
@@ -81,22 +81,27 @@ impl<K: Kernel> FusedEncoder<K> {
         };
         let workspaces = &mut memory.workspaces;
 
+        let mut pause = || {
+            let _paused = Paused::new(&self.running);
+            pause();
+        };
+
         self.embeddings.look_up(batch, hidden);
-        for (index, layer) in self.layers.iter().enumerate() {
-            if index > 0 {
-                let _paused = Paused::new(&self.running);
-                between_layers();
+        for layer in &self.layers {
+            if let ([pieces], [workspace, ..]) = (&*pieces, &mut **workspaces) {
+                layer.project(hidden, qkv, self.shape, workspace, &mut pause);
+                layer.finish(hidden, pieces, qkv, self.shape, workspace, &mut pause);
+                continue;
             }
-            in_pool(pieces.len() > 1, || {
-                let parts = hidden.chunks(rows * width).zip(qkv.chunks_mut(rows * stride));
-                let parts = parts.zip(workspaces.iter_mut()).collect();
-                each(parts, |((hidden, qkv), workspace)| {
-                    layer.project(hidden, qkv, self.shape, workspace);
+            pause();
+            rayon::scope(|_| {
+                let parts = hidden.par_chunks(rows * width).zip(qkv.par_chunks_mut(rows * stride));
+                parts.zip(&mut *workspaces).for_each(|((hidden, qkv), workspace)| {
+                    layer.project(hidden, qkv, self.shape, workspace, &mut || ());
                 });
-                let parts = hidden.chunks_mut(rows * width).zip(&pieces);
-                let parts = parts.zip(workspaces.iter_mut()).collect();
-                each(parts, |((hidden, pieces), workspace)| {
-                    layer.finish(hidden, pieces, qkv, self.shape, workspace);
+                let parts = hidden.par_chunks_mut(rows * width).zip(&pieces);
+                parts.zip(&mut *workspaces).for_each(|((hidden, pieces), workspace)| {
+                    layer.finish(hidden, pieces, qkv, self.shape, workspace, &mut || ());
                 });
             });
         }
@@ -140,11 +145,7 @@ impl<K: Kernel> Encoder for FusedEncoder<K> {
         self.compute
     }
 
-    fn encode(
-        &self,
-        batch: &PackedTokens,
-        between_layers: &mut dyn FnMut(),
-    ) -> Result<Rows, EncodeError> {
+    fn encode(&self, batch: &PackedTokens, pause: &mut dyn FnMut()) -> Result<Rows, EncodeError> {
         batch.check(self.max_sequence_tokens(), self.vocab_size())?;
         let _running = Running::new(&self.running);
         let threads = rayon::current_num_threads();
@@ -157,7 +158,7 @@ impl<K: Kernel> Encoder for FusedEncoder<K> {
             qkv: Aligned::new(0),
             workspaces: Vec::new(),
         });
-        let pooled = self.forward(batch, &mut memory, parts, between_layers);
+        let pooled = self.forward(batch, &mut memory, parts, pause);
         let mut spare = self.spare.lock();
         // Workspaces for all threads are kept once, not once for every batch.
         if spare.iter().any(|other| other.workspaces.len() > 1) {
@@ -210,20 +211,6 @@ fn pieces(batch: &PackedTokens, rows: usize) -> Vec<Vec<Piece>> {
         start += length;
     }
     parts
-}
-
-/// Runs `work` in the thread pool if it is divided, so that the pool need not be woken twice.
-fn in_pool(divided: bool, work: impl FnOnce() + Send) {
-    if divided { rayon::scope(|_| work()) } else { work() }
-}
-
-/// Runs `work` on every part.
-fn each<T: Send>(parts: Vec<T>, work: impl Fn(T) + Send + Sync) {
-    if parts.len() > 1 {
-        parts.into_par_iter().for_each(work);
-    } else {
-        parts.into_iter().for_each(work);
-    }
 }
 
 /// Leaves a batch out of the count while it pauses for another.

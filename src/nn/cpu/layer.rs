@@ -58,24 +58,27 @@ pub(super) struct Piece {
 }
 
 impl<K: Kernel> Layer<K> {
-    /// Queries, keys and values of rows: `[rows, hidden]` to `[rows, stride]`.
+    /// Queries, keys and values of rows: `[rows, hidden]` to `[rows, stride]`. Every few dozen
+    /// rows it calls `pause`.
     pub(super) fn project(
         &self,
         hidden: &[f32],
         qkv: &mut [f32],
         shape: Shape,
         workspace: &mut Workspace<K>,
+        pause: &mut dyn FnMut(),
     ) {
         let block = block(hidden.len() / shape.hidden);
         let blocks = hidden.chunks(block * shape.hidden).zip(qkv.chunks_mut(block * shape.stride));
         for (hidden, qkv) in blocks {
+            pause();
             let rows = hidden.chunks_exact(shape.hidden);
             self.qkv.forward(rows, qkv, &mut workspace.input, |_, _| ());
         }
     }
 
     /// The rest of the layer, in place: `hidden` are the rows of `pieces`, and `qkv` those of
-    /// the whole batch.
+    /// the whole batch. After every sequence and every few dozen rows it calls `pause`.
     pub(super) fn finish(
         &self,
         hidden: &mut [f32],
@@ -83,11 +86,13 @@ impl<K: Kernel> Layer<K> {
         qkv: &[f32],
         shape: Shape,
         workspace: &mut Workspace<K>,
+        pause: &mut dyn FnMut(),
     ) {
         let Workspace { input, attention, context, inner, update } = workspace;
         context.at_least(hidden.len());
         let mut rest = &mut **context;
         for piece in pieces {
+            pause();
             let rows = piece.sequence.start * shape.stride..piece.sequence.end * shape.stride;
             let qkv = qkv.get(rows).unwrap_or_default();
             let (context, others) = rest.split_at_mut(piece.queries.len() * shape.hidden);
@@ -103,6 +108,7 @@ impl<K: Kernel> Layer<K> {
         let blocks =
             hidden.chunks_mut(block * shape.hidden).zip(context.chunks(block * shape.hidden));
         for (hidden, context) in blocks {
+            pause();
             let count = hidden.len() / shape.hidden;
             let context = context.chunks_exact(shape.hidden).take(count);
             self.attention_output.forward(context, update, input, |_, _| ());

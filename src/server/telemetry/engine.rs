@@ -48,7 +48,7 @@ const COUNTERS: [(&str, &str, CounterOf); 5] = [
     ("tokens", "Tokens encoded", |s| s.finished_tokens),
     ("sequences", "Windows encoded", |s| s.finished_sequences),
     ("batches", "Batches that ended, failed ones too", |s| s.batches),
-    ("preemptions", "Batches that ran between the layers of another", |s| s.preemptions),
+    ("preemptions", "Batches that ran while another paused for them", |s| s.preemptions),
     ("worker_restarts", "Panics after which the engine went on", |s| s.worker_restarts),
 ];
 
