@@ -15,7 +15,7 @@ use half::slice::HalfFloatSliceExt;
 
 use super::f32::{F32, Product};
 use super::tiles::{tiles, with_height};
-use super::{Column, Kernel, PEAK_SUMS, Panel};
+use super::{Column, Kernel, PEAK_SUMS, Panel, Row};
 
 /// bf16 on any machine: half the memory of f32 for the weights, which are widened a panel at
 /// a time, and the speed of f32.
@@ -45,11 +45,11 @@ impl Kernel for Bf16 {
         self.0.panel_width()
     }
 
-    fn convert(self, row: &[f32], out: &mut [f32]) -> f32 {
+    fn convert(self, row: &[f32], out: &mut [f32]) -> Row {
         for (out, &value) in out.iter_mut().zip(row) {
             *out = bf16::from_f32(value).to_f32();
         }
-        1.0
+        Row::PLAIN
     }
 
     fn convert_weights(self, row: &[f32], out: &mut [bf16]) -> Column {
@@ -65,7 +65,7 @@ impl Kernel for Bf16 {
         // bf16 is the upper half of an f32.
         let narrow = weights.iter().take(depth * width);
         expanded.extend(narrow.map(|value| f32::from_bits(u32::from(value.to_bits()) << 16)));
-        let (rows, weights) = (panel.row_scales.len(), expanded.as_slice());
+        let (rows, weights) = (panel.rows.len(), expanded.as_slice());
         self.0.product(Product {
             activations,
             stride,
@@ -124,11 +124,11 @@ impl Kernel for Bf16Avx512 {
         32
     }
 
-    fn convert(self, row: &[f32], out: &mut [bf16]) -> f32 {
+    fn convert(self, row: &[f32], out: &mut [bf16]) -> Row {
         let (out, padding) = out.split_at_mut(row.len());
         out.convert_from_f32_slice(row);
         padding.fill(bf16::ZERO);
-        1.0
+        Row::PLAIN
     }
 
     fn convert_weights(self, row: &[f32], out: &mut [bf16]) -> Column {
@@ -167,7 +167,7 @@ fn dots(steps: usize) {
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bf16")]
 fn multiply(panel: &mut Panel<'_, Bf16Avx512>) {
-    for (row, height) in tiles(panel.rows(), 12) {
+    for (row, height) in tiles(panel.rows.len(), 12) {
         with_height!(12, height, HEIGHT => tile::<HEIGHT>(panel, row));
     }
 }

@@ -8,7 +8,7 @@ use rten_simd::ops::{BitOps, NumOps};
 use rten_simd::{Isa, SimdOp};
 
 use super::tiles::{tiles, with_height};
-use super::{Column, Kernel, PEAK_SUMS, Panel, holds};
+use super::{Column, Kernel, PEAK_SUMS, Panel, Row, holds};
 
 /// Vectors that a tile is wide.
 const VECTORS: usize = 2;
@@ -47,18 +47,18 @@ impl Kernel for F32 {
         self.lanes * VECTORS
     }
 
-    fn convert(self, row: &[f32], out: &mut [f32]) -> f32 {
+    fn convert(self, row: &[f32], out: &mut [f32]) -> Row {
         out.iter_mut().zip(row).for_each(|(out, value)| *out = *value);
-        1.0
+        Row::PLAIN
     }
 
     fn convert_weights(self, row: &[f32], out: &mut [f32]) -> Column {
-        Column { scale: self.convert(row, out), sum: 0 }
+        Column { scale: self.convert(row, out).scale, sum: 0 }
     }
 
     fn multiply(self, panel: Panel<'_, Self>) {
         let Panel { activations, stride, depth, weights, bias, out, out_stride, .. } = panel;
-        let rows = panel.row_scales.len();
+        let rows = panel.rows.len();
         self.product(Product { activations, stride, rows, depth, weights, bias, out, out_stride });
     }
 

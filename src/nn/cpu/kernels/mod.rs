@@ -51,9 +51,9 @@ pub(super) trait Kernel: Copy + Send + Sync + 'static {
     /// Outputs in a panel.
     fn panel_width(self) -> usize;
 
-    /// Converts a row of activations for the kernel. Returns the scale that its products are
-    /// to be multiplied by. `out` may be longer than `row`: the rest is padding, and finite.
-    fn convert(self, row: &[f32], out: &mut [Self::Activation]) -> f32;
+    /// Converts a row of activations for the kernel. `out` may be longer than `row`: the rest
+    /// is padding, and finite.
+    fn convert(self, row: &[f32], out: &mut [Self::Activation]) -> Row;
 
     /// Converts the weights of one output. `out` may be longer than `row`: the rest is 0.
     fn convert_weights(self, row: &[f32], out: &mut [Self::Weight]) -> Column;
@@ -73,6 +73,20 @@ pub(super) trait Kernel: Copy + Send + Sync + 'static {
 /// Sums that [`Kernel::peak`] works on side by side.
 const PEAK_SUMS: usize = 12;
 
+/// What is known of a row of activations.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Row {
+    /// By which its products are to be multiplied.
+    pub(super) scale: f32,
+    /// The integer that stands for 0, if they are unsigned integers.
+    pub(super) zero: i32,
+}
+
+impl Row {
+    /// Of activations that are not scaled.
+    const PLAIN: Self = Self { scale: 1.0, zero: 0 };
+}
+
 /// What is known of the weights of one output.
 pub(super) struct Column {
     /// By which its products are to be multiplied.
@@ -83,14 +97,14 @@ pub(super) struct Column {
 
 /// One product: rows of activations with one panel of weights. For every row `r` and output
 /// `j` a kernel writes
-/// `sum(activations[r] * weights[j]) * (row_scales[r] * scales[j]) + bias[j]`
+/// `sum((activations[r] - zero[r]) * weights[j]) * (scale[r] * scales[j]) + bias[j]`
 /// to `out[r * out_stride + j]`.
 pub(super) struct Panel<'a, K: Kernel> {
     /// `[rows, depth]`, a row every `stride` values.
     pub(super) activations: &'a [K::Activation],
     pub(super) stride: usize,
     /// `[rows]`.
-    pub(super) row_scales: &'a [f32],
+    pub(super) rows: &'a [Row],
     /// Steps of the depth, a multiple of [`Kernel::GROUP`].
     pub(super) depth: usize,
     /// `[depth / GROUP, width, GROUP]`.
@@ -108,15 +122,11 @@ pub(super) struct Panel<'a, K: Kernel> {
 }
 
 impl<K: Kernel> Panel<'_, K> {
-    fn rows(&self) -> usize {
-        self.row_scales.len()
-    }
-
     /// That every slice holds what a tile will read of it, on which unsafe code relies.
     fn check(&self, width: usize) {
         assert!(self.depth.is_multiple_of(K::GROUP), "depth {} is not padded", self.depth);
-        assert!(holds(self.activations, self.rows(), self.stride, self.depth));
-        assert!(holds(self.out, self.rows(), self.out_stride, width));
+        assert!(holds(self.activations, self.rows.len(), self.stride, self.depth));
+        assert!(holds(self.out, self.rows.len(), self.out_stride, width));
         assert!(holds(self.weights, self.depth, width, width));
         assert!([self.scales.len(), self.bias.len(), self.sums.len()].iter().all(|&n| n >= width));
     }

@@ -1,6 +1,6 @@
 //! Weights packed for a kernel, and the product of rows with all of them.
 
-use super::{Aligned, Column, Kernel, Panel};
+use super::{Aligned, Column, Kernel, Panel, Row};
 
 /// The weights and the bias of a linear layer, packed for a kernel.
 pub(in super::super) struct Packed<K: Kernel> {
@@ -66,11 +66,11 @@ impl<K: Kernel> Packed<K> {
         mut then: impl FnMut(&mut [f32], usize),
     ) {
         input.values.at_least(rows.len() * self.depth);
-        input.scales.clear();
+        input.rows.clear();
         for (row, values) in rows.zip(input.values.chunks_exact_mut(self.depth)) {
             // A row that another layer made has padding after it.
             let row = row.get(..self.inputs).unwrap_or(row);
-            input.scales.push(self.kernel.convert(row, values));
+            input.rows.push(self.kernel.convert(row, values));
         }
         let width = self.kernel.panel_width();
         let weights = self.weights.chunks_exact(width * self.depth);
@@ -81,7 +81,7 @@ impl<K: Kernel> Packed<K> {
             self.kernel.multiply(Panel {
                 activations: &input.values,
                 stride: self.depth,
-                row_scales: &input.scales,
+                rows: &input.rows,
                 depth: self.depth,
                 weights,
                 scales,
@@ -101,12 +101,12 @@ pub(in super::super) struct Input<K: Kernel> {
     /// `[rows, depth]`.
     values: Aligned<K::Activation>,
     /// `[rows]`.
-    scales: Vec<f32>,
+    rows: Vec<Row>,
     expanded: Vec<K::Expanded>,
 }
 
 impl<K: Kernel> Default for Input<K> {
     fn default() -> Self {
-        Self { values: Aligned::new(0), scales: Vec::new(), expanded: Vec::new() }
+        Self { values: Aligned::new(0), rows: Vec::new(), expanded: Vec::new() }
     }
 }

@@ -10,7 +10,7 @@ use std::arch::x86_64::{
 use std::hint::black_box;
 
 use super::super::tiles::{tiles, with_height};
-use super::super::{Column, Kernel, PEAK_SUMS, Panel};
+use super::super::{Column, Kernel, PEAK_SUMS, Panel, Row};
 use super::{quantize, quantize_weights};
 
 /// Sums in a vector.
@@ -47,7 +47,7 @@ impl Kernel for Int8Avx2 {
         WIDTH
     }
 
-    fn convert(self, row: &[f32], out: &mut [i16]) -> f32 {
+    fn convert(self, row: &[f32], out: &mut [i16]) -> Row {
         quantize::to_i16(row, out)
     }
 
@@ -91,7 +91,7 @@ fn multiply(panel: &mut Panel<'_, Int8Avx2>) {
             _mm256_storeu_si256(wide.as_mut_ptr().cast(), values);
         }
     }
-    for (row, height) in tiles(panel.rows(), 6) {
+    for (row, height) in tiles(panel.rows.len(), 6) {
         with_height!(6, height, HEIGHT => tile::<HEIGHT>(panel, row));
     }
 }
@@ -103,7 +103,7 @@ fn tile<const HEIGHT: usize>(panel: &mut Panel<'_, Int8Avx2>, row: usize) {
     // SAFETY: `Panel::check` has seen that `activations` has `depth` values, an even number,
     // from `r * stride` on for every row `r`, and `out` `WIDTH` from `r * out_stride` on;
     // `row + HEIGHT` is at most the number of rows. `expanded` has `depth * WIDTH` values;
-    // `row_scales` has one a row, and `scales` and `bias` have `WIDTH`.
+    // `rows` has one a row, and `scales` and `bias` have `WIDTH`.
     unsafe {
         let activations = panel.activations.as_ptr().add(row * panel.stride);
         let mut weights = panel.expanded.as_ptr().cast::<__m256i>();
@@ -123,7 +123,7 @@ fn tile<const HEIGHT: usize>(panel: &mut Panel<'_, Int8Avx2>, row: usize) {
         };
         let columns = load(panel.scales).into_iter().zip(load(panel.bias)).enumerate();
         for (height, sums) in sums.into_iter().enumerate() {
-            let row_scale = _mm256_set1_ps(*panel.row_scales.as_ptr().add(row + height));
+            let row_scale = _mm256_set1_ps((*panel.rows.as_ptr().add(row + height)).scale);
             let out = panel.out.as_mut_ptr().add((row + height) * panel.out_stride);
             for ((vector, (scale, bias)), sum) in columns.clone().zip(sums) {
                 let scale = _mm256_mul_ps(row_scale, scale);

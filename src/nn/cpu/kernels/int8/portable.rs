@@ -3,8 +3,8 @@
 
 use std::hint::black_box;
 
-use super::super::{Column, Kernel, PEAK_SUMS, Panel};
-use super::{GROUP, OFFSET, quantize, quantize_weights};
+use super::super::{Column, Kernel, PEAK_SUMS, Panel, Row};
+use super::{GROUP, quantize, quantize_weights};
 
 /// Outputs in a panel, enough for the compiler to make vectors of.
 const WIDTH: usize = 16;
@@ -29,7 +29,7 @@ impl Kernel for Int8 {
         WIDTH
     }
 
-    fn convert(self, row: &[f32], out: &mut [u8]) -> f32 {
+    fn convert(self, row: &[f32], out: &mut [u8]) -> Row {
         quantize::to_u8(row, out)
     }
 
@@ -39,11 +39,13 @@ impl Kernel for Int8 {
 
     fn multiply(self, panel: Panel<'_, Self>) {
         panel.check(WIDTH);
-        let rows = panel.activations.chunks(panel.stride.max(1)).zip(panel.row_scales);
-        for ((row, row_scale), out) in rows.zip(panel.out.chunks_mut(panel.out_stride.max(1))) {
+        let rows = panel.activations.chunks(panel.stride.max(1)).zip(panel.rows);
+        for ((row, Row { scale: row_scale, zero }), out) in
+            rows.zip(panel.out.chunks_mut(panel.out_stride.max(1)))
+        {
             let mut sums = [0_i32; WIDTH];
             for (sum, weights) in sums.iter_mut().zip(panel.sums) {
-                *sum = -OFFSET * weights;
+                *sum = -zero * weights;
             }
             let groups = row.chunks_exact(GROUP).zip(panel.weights.chunks_exact(WIDTH * GROUP));
             for (activations, weights) in groups.take(panel.depth / GROUP) {

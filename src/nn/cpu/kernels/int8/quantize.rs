@@ -1,15 +1,10 @@
-//! Rows of f32 to integers: symmetric, one scale a row.
+//! Rows of f32 to integers, with a scale and a zero point a row.
 
 use rten_simd::ops::{BitOps, FloatOps, NarrowSaturate, NumOps};
 use rten_simd::{Isa, Simd, SimdOp};
 
-use super::{MAX, OFFSET};
-
-/// The largest absolute value. NaN if a value is not finite, so that whatever is computed with
-/// the row shows it.
-pub(super) fn largest(row: &[f32]) -> f32 {
-    Largest(row).dispatch()
-}
+use super::super::Row;
+use super::MAX;
 
 /// By what to multiply values to count them in steps of `scale`; 0 where these are too small
 /// to tell apart.
@@ -17,46 +12,72 @@ pub(super) fn inverse(scale: f32) -> f32 {
     if scale > f32::MIN_POSITIVE { scale.recip() } else { 0.0 }
 }
 
-/// Quantises a row to -127..=127, adds [`OFFSET`], and returns the value of one step. What
-/// `out` has beyond the row is left.
-pub(super) fn to_u8(row: &[f32], out: &mut [u8]) -> f32 {
-    let scale = largest(row) / MAX;
+/// Quantises a row to 0..=[`MAX`]. What `out` has beyond the row is left.
+pub(super) fn to_u8(row: &[f32], out: &mut [u8]) -> Row {
+    let steps = Steps::of(row);
     let (out, _) = out.split_at_mut(row.len());
-    ToU8 { row, out, inverse: inverse(scale) }.dispatch();
-    scale
+    ToU8 { row, out, steps }.dispatch();
+    steps.row
 }
 
-/// The same without the offset.
+/// The same less the zero point, so that 0 is 0.
 #[cfg(target_arch = "x86_64")]
-pub(super) fn to_i16(row: &[f32], out: &mut [i16]) -> f32 {
-    let scale = largest(row) / MAX;
+pub(super) fn to_i16(row: &[f32], out: &mut [i16]) -> Row {
+    let steps = Steps::of(row);
     let (out, _) = out.split_at_mut(row.len());
-    ToI16 { row, out, inverse: inverse(scale) }.dispatch();
-    scale
+    ToI16 { row, out, steps }.dispatch();
+    Row { zero: 0, ..steps.row }
 }
 
-struct Largest<'a>(&'a [f32]);
+/// How a row is quantised.
+#[derive(Clone, Copy)]
+struct Steps {
+    /// Its scale is NaN if a value is not finite, so that whatever is computed with the row
+    /// shows it.
+    row: Row,
+    inverse: f32,
+}
 
-impl SimdOp for Largest<'_> {
-    type Output = f32;
+impl Steps {
+    /// 0 is always one of the steps.
+    fn of(row: &[f32]) -> Self {
+        let (least, most) = Range(row).dispatch();
+        let scale = most / MAX as f32 - least / MAX as f32;
+        let inverse = inverse(scale);
+        Self { row: Row { scale, zero: (-least * inverse).round_ties_even() as i32 }, inverse }
+    }
+
+    /// A value in steps from 0, within what a byte holds with the zero point added.
+    fn count(self, value: f32) -> i32 {
+        let zero = self.row.zero;
+        ((value * self.inverse).round_ties_even() as i32).clamp(-zero, MAX - zero)
+    }
+}
+
+/// The least value and the most, or 0; both NaN if a value is not finite.
+struct Range<'a>(&'a [f32]);
+
+impl SimdOp for Range<'_> {
+    type Output = (f32, f32);
 
     #[inline(always)]
-    fn eval<I: Isa>(self, isa: I) -> f32 {
+    fn eval<I: Isa>(self, isa: I) -> (f32, f32) {
         let ops = isa.f32();
-        let (mut largest, mut invalid) = (ops.zero(), ops.zero());
+        let (mut least, mut most, mut invalid) = (ops.zero(), ops.zero(), ops.zero());
         let vectors = self.0.chunks_exact(ops.len());
         let rest = vectors.remainder();
         for values in vectors {
             let values = ops.load(values);
-            largest = ops.max(largest, ops.abs(values));
+            least = ops.min(least, values);
+            most = ops.max(most, values);
             // NaN once a value is not finite, else 0.
             invalid = ops.mul_add(values, ops.zero(), invalid);
         }
-        let largest = largest.to_array().into_iter().fold(0.0, f32::max);
-        let invalid: f32 = invalid.to_array().into_iter().sum();
-        rest.iter().fold(largest + invalid, |largest, value| {
-            largest.max(value.abs()) + largest * 0.0 + value * 0.0
-        })
+        let fold = |vector: I::F32, rest: &[f32], with: fn(f32, f32) -> f32| {
+            vector.to_array().into_iter().chain(rest.iter().copied()).fold(0.0, with)
+        };
+        let invalid: f32 = invalid.to_array().into_iter().chain(rest.iter().map(|v| v * 0.0)).sum();
+        (fold(least, rest, f32::min) + invalid, fold(most, rest, f32::max) + invalid)
     }
 }
 
@@ -64,7 +85,7 @@ struct ToU8<'a> {
     row: &'a [f32],
     /// As long as the row.
     out: &'a mut [u8],
-    inverse: f32,
+    steps: Steps,
 }
 
 impl SimdOp for ToU8<'_> {
@@ -73,7 +94,8 @@ impl SimdOp for ToU8<'_> {
     #[inline(always)]
     fn eval<I: Isa>(self, isa: I) {
         let (ops, integers, halves, bytes) = (isa.f32(), isa.i32(), isa.i16(), isa.u8());
-        let (inverse, offset) = (ops.splat(self.inverse), integers.splat(OFFSET));
+        let zero = self.steps.row.zero;
+        let (inverse, zeros) = (ops.splat(self.steps.inverse), integers.splat(zero));
         let lanes = ops.len();
         let mut rows = self.row.chunks_exact(4 * lanes);
         let mut outs = self.out.chunks_exact_mut(4 * lanes);
@@ -81,13 +103,13 @@ impl SimdOp for ToU8<'_> {
             let values = ops.load_many::<4>(values);
             let [a, b, c, d] = values.map(
                 #[inline(always)]
-                |values| integers.add(ops.to_int_round(ops.mul(values, inverse)), offset),
+                |values| integers.add(ops.to_int_round(ops.mul(values, inverse)), zeros),
             );
             let (low, high) = (integers.narrow_saturate(a, b), integers.narrow_saturate(c, d));
             bytes.store(halves.narrow_saturate(low, high), out);
         }
         for (value, out) in rows.remainder().iter().zip(outs.into_remainder()) {
-            *out = ((value * self.inverse).round_ties_even() + OFFSET as f32) as u8;
+            *out = (self.steps.count(*value) + zero) as u8;
         }
     }
 }
@@ -97,7 +119,7 @@ struct ToI16<'a> {
     row: &'a [f32],
     /// As long as the row.
     out: &'a mut [i16],
-    inverse: f32,
+    steps: Steps,
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -107,18 +129,23 @@ impl SimdOp for ToI16<'_> {
     #[inline(always)]
     fn eval<I: Isa>(self, isa: I) {
         let (ops, integers, halves) = (isa.f32(), isa.i32(), isa.i16());
-        let (inverse, lanes) = (ops.splat(self.inverse), ops.len());
+        let zero = self.steps.row.zero;
+        let (inverse, lanes) = (ops.splat(self.steps.inverse), ops.len());
+        let (least, most) = (integers.splat(-zero), integers.splat(MAX - zero));
         let mut rows = self.row.chunks_exact(2 * lanes);
         let mut outs = self.out.chunks_exact_mut(2 * lanes);
         for (values, out) in rows.by_ref().zip(outs.by_ref()) {
             let [low, high] = ops.load_many::<2>(values).map(
                 #[inline(always)]
-                |values| ops.to_int_round(ops.mul(values, inverse)),
+                |values| {
+                    let steps = ops.to_int_round(ops.mul(values, inverse));
+                    integers.clamp(steps, least, most)
+                },
             );
             halves.store(integers.narrow_saturate(low, high), out);
         }
         for (value, out) in rows.remainder().iter().zip(outs.into_remainder()) {
-            *out = (value * self.inverse).round_ties_even() as i16;
+            *out = self.steps.count(*value) as i16;
         }
     }
 }

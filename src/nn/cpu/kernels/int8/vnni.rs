@@ -12,8 +12,8 @@ use std::arch::x86_64::{
 use std::hint::black_box;
 
 use super::super::tiles::{tiles, with_height};
-use super::super::{Column, Kernel, PEAK_SUMS, Panel};
-use super::{GROUP, OFFSET, quantize, quantize_weights};
+use super::super::{Column, Kernel, PEAK_SUMS, Panel, Row};
+use super::{GROUP, quantize, quantize_weights};
 
 /// A kernel and its tile: `$height` rows of two vectors of `$lanes` sums.
 macro_rules! int8 {
@@ -35,7 +35,7 @@ macro_rules! int8 {
 
             #[target_feature(enable = $target)]
             fn rows(panel: &mut Panel<'_, Self>) {
-                for (row, height) in tiles(panel.rows(), $height) {
+                for (row, height) in tiles(panel.rows.len(), $height) {
                     with_height!($height, height, HEIGHT => Self::tile::<HEIGHT>(panel, row));
                 }
             }
@@ -59,14 +59,17 @@ macro_rules! int8 {
                 // SAFETY: `Panel::check` has seen that `activations` has `depth` values, a
                 // multiple of 4, from `r * stride` on for every row `r`, `weights`
                 // `depth * 2 * LANES`, `out` two vectors from `r * out_stride` on, and
-                // `sums`, `scales` and `bias` two vectors; `row_scales` has one a row, and
+                // `sums`, `scales` and `bias` two vectors; `rows` has one a row, and
                 // `row + HEIGHT` is at most the number of rows.
                 unsafe {
-                    let start = [0, 1].map(|vector| {
-                        let sum = $load(panel.sums.as_ptr().add($lanes * vector).cast());
-                        $multiply(sum, $set(-OFFSET))
-                    });
-                    let mut sums = [start; HEIGHT];
+                    let rows = panel.rows.as_ptr().add(row);
+                    let of_weights =
+                        [0, 1].map(|vector| $load(panel.sums.as_ptr().add($lanes * vector).cast()));
+                    let mut sums = [of_weights; HEIGHT];
+                    for (height, sums) in sums.iter_mut().enumerate() {
+                        let zero = $set(-(*rows.add(height)).zero);
+                        sums.iter_mut().for_each(|sum| *sum = $multiply(*sum, zero));
+                    }
                     let activations = panel.activations.as_ptr().add(row * panel.stride);
                     let mut weights = panel.weights.as_ptr();
                     for step in (0..panel.depth).step_by(GROUP) {
@@ -82,7 +85,7 @@ macro_rules! int8 {
                         weights = weights.add(8 * $lanes);
                     }
                     for (height, sums) in sums.into_iter().enumerate() {
-                        let row_scale = $set_f32(*panel.row_scales.as_ptr().add(row + height));
+                        let row_scale = $set_f32((*rows.add(height)).scale);
                         let out = panel.out.as_mut_ptr().add((row + height) * panel.out_stride);
                         for (vector, sum) in sums.into_iter().enumerate() {
                             let scale = $load_f32(panel.scales.as_ptr().add($lanes * vector));
@@ -112,7 +115,7 @@ macro_rules! int8 {
                 2 * $lanes
             }
 
-            fn convert(self, row: &[f32], out: &mut [u8]) -> f32 {
+            fn convert(self, row: &[f32], out: &mut [u8]) -> Row {
                 quantize::to_u8(row, out)
             }
 
