@@ -27,7 +27,7 @@ use crate::wrapped::wrapped;
 mod wrapped;
 
 const ARTICLES: usize = 64;
-const ROUNDS: usize = 5;
+const ROUNDS: usize = 9;
 
 fn main() {
     let named = std::env::args().skip(1).find(|arg| !arg.starts_with('-'));

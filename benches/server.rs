@@ -39,6 +39,9 @@ const TOKENS: [(&str, &str); 2] =
     [("news", "token-of-the-newsroom"), ("archive", "token-of-the-archive")];
 /// Calls that a flood keeps open.
 const FLOOD: usize = 64;
+/// Between two interactive calls of a client: without it the client would take half of the
+/// engine, which is its share beside one flood, and what takes its share waits its turn.
+const PAUSE: Duration = Duration::from_millis(50);
 /// How many times its capacity an overloaded server is offered.
 const OVERLOAD: f64 = 10.0;
 /// Deadline of a call in an overload.
@@ -139,7 +142,7 @@ impl Client {
         answer.map(drop).map_err(|status| status.code())
     }
 
-    /// Latencies of calls one after the other for `time`.
+    /// Latencies of calls one after the other for `time`, with a [`PAUSE`] between them.
     async fn latencies(&self, time: Duration) -> Histogram<u64> {
         let mut histogram = histogram();
         let start = Instant::now();
@@ -148,6 +151,7 @@ impl Client {
             let called = Instant::now();
             self.call(index, 2, None).await.expect("an interactive call is answered");
             histogram.saturating_record(micros(called.elapsed()));
+            tokio::time::sleep(PAUSE).await;
             index += 1;
         }
         histogram

@@ -260,8 +260,8 @@ fn group_tokens(info: &ModelInfo, batch_tokens: usize) -> usize {
         // The last bits of a row depend on its batch, so this must be the same in every run.
         batch_tokens
     } else {
-        // Two batches for each worker, since they do not all end at the same moment.
-        batch_tokens * 2 * rayon::current_num_threads()
+        // Batches do not all end at the same moment, and only the next group fills the gap.
+        batch_tokens * 8 * rayon::current_num_threads()
     }
 }
 

@@ -53,7 +53,7 @@ impl DrainRate {
     /// Time in which a job that ends `tokens` of work can be relied on to have ended;
     /// `None` before the first batch, when nothing is known.
     pub(super) fn safe_time_for(&self, tokens: usize) -> Option<Duration> {
-        self.measured.then(|| self.time_for(tokens).saturating_mul(5) / 4)
+        self.measured.then(|| self.time_for(tokens).saturating_mul(3) / 2)
     }
 
     fn time_for(&self, tokens: usize) -> Duration {
@@ -102,7 +102,7 @@ mod tests {
         let mut rate = DrainRate::new(1);
         assert_eq!(rate.safe_time_for(1_000), None);
         rate.observe(1_000, Duration::from_secs(1));
-        assert_eq!(rate.safe_time_for(2_000), Some(Duration::from_millis(2_500)));
+        assert_eq!(rate.safe_time_for(2_000), Some(Duration::from_secs(3)));
     }
 
     #[test]

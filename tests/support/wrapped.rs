@@ -1,6 +1,6 @@
 //! An encoder with something around each of its batches.
 
-use tasnif::nn::{EncodeError, Encoder, PackedTokens, Rows};
+use tasnif::nn::{Compute, EncodeError, Encoder, PackedTokens, Rows};
 
 /// An encoder whose batches go through `around`.
 pub struct Wrapped<E, F> {
@@ -9,7 +9,7 @@ pub struct Wrapped<E, F> {
 }
 
 /// `encoder` with `around` in its place for each batch, which is given the encoder, the batch and
-/// what to call between layers.
+/// what to call where it may pause.
 pub fn wrapped<E, F>(encoder: E, around: F) -> Wrapped<E, F>
 where
     E: Encoder,
@@ -29,6 +29,10 @@ where
 
     fn max_sequence_tokens(&self) -> usize {
         self.encoder.max_sequence_tokens()
+    }
+
+    fn computes_with(&self) -> Compute {
+        self.encoder.computes_with()
     }
 
     fn encode(&self, batch: &PackedTokens, pause: &mut dyn FnMut()) -> Result<Rows, EncodeError> {

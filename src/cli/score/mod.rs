@@ -36,7 +36,7 @@ pub(super) fn run(args: &ScoreArgs) -> anyhow::Result<ExitCode> {
         // Room for one group, which is all that there ever is.
         max_queued_tokens: EngineConfig::default()
             .max_queued_tokens
-            .max(4 * batch_tokens * threads),
+            .max(16 * batch_tokens * threads),
         workers: 0,
         ..EngineConfig::default()
     };

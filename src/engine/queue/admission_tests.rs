@@ -298,12 +298,12 @@ fn a_job_that_cannot_run_by_its_deadline_is_refused_at_once() {
     let mut f = limited();
     let queued = within(&f, 1, interactive(1, &[30]));
     assert!(f.try_submit(queued).is_ok(), "one that finds the lane empty may try");
-    // 40 tokens take 4 seconds, and with the margin 5.
+    // 40 tokens take 4 seconds, and with the margin 6.
     let late = within(&f, 4, interactive(1, &[10]));
     let expected = EngineError::WouldExpire {
-        needed: Duration::from_secs(5),
+        needed: Duration::from_secs(6),
         left: Duration::from_secs(4),
-        retry_after: Duration::from_secs(1),
+        retry_after: Duration::from_secs(2),
     };
     assert_eq!(f.try_submit(late.clone()).unwrap_err(), expected);
     assert!(f.try_submit(of("b", late.clone())).is_ok(), "its turn comes sooner");
@@ -317,7 +317,7 @@ fn what_runs_is_in_the_way_of_its_client_but_not_of_another() {
     let mut f = limited();
     let _running = [(); 2].map(|()| (f.submit(interactive(1, &[30])), f.batch()));
     let _queued = f.submit(interactive(1, &[10]));
-    // 80 tokens with those that run take 8 seconds, and with the margin 10.
+    // 80 tokens with those that run take 8 seconds, and with the margin 12.
     let late = within(&f, 9, interactive(1, &[10]));
     assert!(matches!(f.try_submit(late.clone()), Err(EngineError::WouldExpire { .. })));
     assert!(f.try_submit(of("b", late)).is_ok(), "a batch pauses for it");
