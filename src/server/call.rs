@@ -10,6 +10,7 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
 use http_body::{Frame, SizeHint};
 use parking_lot::Mutex;
@@ -20,8 +21,9 @@ use tower::{Layer, Service};
 use super::connection::{Connection, ConnectionCall};
 use super::deadline::Deadline;
 use super::lifecycle::{Lifecycle, Phase, shutting_down};
-use super::received::Received;
+use super::received::{Kind, Received};
 use super::request::{Answered, Intake, Prepared};
+use super::sending::{LEAST_BYTES, Pieces};
 use super::status::{CallError, precise};
 use super::telemetry::{CallRecord, Observer};
 
@@ -42,15 +44,19 @@ pub(crate) struct CallService<S> {
     layer: CallLayer,
 }
 
-/// The body of an answer. Ends the call's record, and ends itself with a status if the service
-/// panics or the server stops.
+/// The body of an answer, in pieces. Ends the call's record, and ends itself with a status if the
+/// service panics, the server stops, or there is no room for the answer.
 pub(crate) struct CallBody {
     inner: Body,
     record: CallRecord,
     lifecycle: Arc<Lifecycle>,
-    connection: Option<ConnectionCall>,
-    /// What the call has received counts until its end.
-    _received: Option<Arc<Mutex<Received>>>,
+    connection: Option<Arc<ConnectionCall>>,
+    /// What the call has received, until the answer takes its place.
+    received: Option<Arc<Mutex<Received>>>,
+    kind: Kind,
+    /// What is encoded and not handed on.
+    pieces: Option<Pieces>,
+    begun: bool,
     stopping: Option<BoxFuture<()>>,
     ended: bool,
 }
@@ -178,17 +184,18 @@ impl CallBody {
         lifecycle: Arc<Lifecycle>,
         (connection, received): (Option<ConnectionCall>, Option<Arc<Mutex<Received>>>),
     ) -> Response<Self> {
-        if let Some(connection) = &connection {
-            connection.ready();
-        }
         // A call without messages has its status in the headers, and no body to wait for.
         record.end_with_headers(response.headers());
+        let kind = response.extensions().get().copied().unwrap_or(Kind::Answer);
         response.map(|inner| Self {
             inner,
             record,
             lifecycle,
-            connection,
-            _received: received,
+            connection: connection.map(Arc::new),
+            received,
+            kind,
+            pieces: None,
+            begun: false,
             stopping: None,
             ended: false,
         })
@@ -199,6 +206,22 @@ impl CallBody {
         let stopping =
             self.stopping.get_or_insert_with(|| Box::pin(lifecycle.reached(Phase::Stopping)));
         stopping.as_mut().poll(cx)
+    }
+
+    /// Takes in what the service has encoded.
+    fn hold(&mut self, bytes: Bytes) -> Result<Pieces, CallError> {
+        let least = if self.begun { 0 } else { LEAST_BYTES };
+        self.begun = true;
+        let (kind, size) = (self.kind, bytes.len().max(least));
+        let held = self.received.as_ref().map(|received| received.lock().answer(kind, size));
+        Ok(Pieces::new(bytes, held.transpose()?, self.connection.clone()))
+    }
+
+    /// Hands the next piece on.
+    fn send(&mut self, pieces: Pieces) -> Poll<Option<Result<Frame<BodyData>, Status>>> {
+        let (piece, rest) = pieces.next();
+        self.pieces = rest;
+        Poll::Ready(Some(Ok(Frame::data(piece))))
     }
 
     fn end_with(&mut self, error: CallError) -> Poll<Option<Result<Frame<BodyData>, Status>>> {
@@ -223,8 +246,8 @@ impl http_body::Body for CallBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
-        if let Some(connection) = &self.connection {
-            connection.taken();
+        if let Some(pieces) = self.pieces.take() {
+            return self.send(pieces);
         }
         if self.ended {
             return Poll::Ready(None);
@@ -239,26 +262,31 @@ impl http_body::Body for CallBody {
                 Poll::Ready(()) => self.end_with(shutting_down()),
                 Poll::Pending => Poll::Pending,
             },
-            Ok(Poll::Ready(frame)) => {
-                if let Some(connection) = &self.connection {
-                    connection.ready();
-                }
-                match &frame {
-                    Some(Ok(frame)) => {
-                        if let Some(trailers) = frame.trailers_ref() {
-                            self.record.end_with_headers(trailers);
-                        }
+            Ok(Poll::Ready(Some(Ok(frame)))) => match frame.into_data() {
+                Ok(bytes) => match self.hold(bytes) {
+                    Ok(pieces) => self.send(pieces),
+                    Err(error) => self.end_with(error),
+                },
+                Err(frame) => {
+                    if let Some(trailers) = frame.trailers_ref() {
+                        self.record.end_with_headers(trailers);
                     }
-                    Some(Err(status)) => self.record.end_with_code(status.code()),
-                    None => self.record.end_with_code(Code::Ok),
+                    Poll::Ready(Some(Ok(frame)))
                 }
-                Poll::Ready(frame)
+            },
+            Ok(Poll::Ready(Some(Err(status)))) => {
+                self.record.end_with_code(status.code());
+                Poll::Ready(Some(Err(status)))
+            }
+            Ok(Poll::Ready(None)) => {
+                self.record.end_with_code(Code::Ok);
+                Poll::Ready(None)
             }
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.ended || self.inner.is_end_stream()
+        self.ended || (self.pieces.is_none() && self.inner.is_end_stream())
     }
 
     fn size_hint(&self) -> SizeHint {

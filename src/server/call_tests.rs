@@ -11,7 +11,7 @@ use super::*;
 use crate::pipeline::Models;
 use crate::server::auth::{Access, AuthConfig};
 use crate::server::received::Budget;
-use crate::server::telemetry::Observability;
+use crate::server::telemetry::{HeldBytes, Observability};
 
 /// A service that answers each request with what `F` makes.
 #[derive(Clone)]
@@ -63,7 +63,7 @@ where
         max_message_bytes: 64,
         message_timeout: Duration::from_secs(30),
         stream_idle_timeout: Duration::from_secs(30),
-        budget: Arc::new(Budget::new(64)),
+        budget: Arc::new(Budget::new(64, HeldBytes::default())),
     });
     let observer = Arc::new(Observer::new(&Observability::new(&Models::none())));
     let layer = CallLayer::new(Arc::clone(lifecycle), observer, intake);

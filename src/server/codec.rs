@@ -1,4 +1,5 @@
-//! Messages of few fields: what a message may take in memory before anybody has looked at it.
+//! Messages of few fields: what a message may take in memory before anybody has looked at it; and
+//! what an answer takes until it is sent: no more than its bytes.
 //!
 //! An empty document, tensor or name has two bytes on the wire and up to a hundred in memory, and a
 //! small number one and eight, so a message within the limit on bytes could take fifty times as
@@ -11,7 +12,7 @@ use prost::Message;
 use prost::bytes::Buf;
 use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
 use tonic::Status;
-use tonic::codec::{BufferSettings, Codec, DecodeBuf, Decoder};
+use tonic::codec::{BufferSettings, Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic_prost::ProstCodec;
 
 use super::config::MAX_BATCH_DOCUMENTS;
@@ -24,6 +25,9 @@ const MAX_ENTRIES: usize = 1_024;
 
 /// The usual codec, which decodes no request of more fields than it can need.
 pub(crate) struct FewFields<T, U>(ProstCodec<T, U>);
+
+/// Its encoder, which leaves no spare room behind a message.
+pub(crate) struct ExactEncoder<E>(E);
 
 /// Its decoder.
 pub(crate) struct FewFieldsDecoder<D>(D);
@@ -108,15 +112,33 @@ where
 {
     type Encode = T;
     type Decode = U;
-    type Encoder = <ProstCodec<T, U> as Codec>::Encoder;
+    type Encoder = ExactEncoder<<ProstCodec<T, U> as Codec>::Encoder>;
     type Decoder = FewFieldsDecoder<<ProstCodec<T, U> as Codec>::Decoder>;
 
     fn encoder(&mut self) -> Self::Encoder {
-        self.0.encoder()
+        ExactEncoder(self.0.encoder())
     }
 
     fn decoder(&mut self) -> Self::Decoder {
         FewFieldsDecoder(self.0.decoder())
+    }
+}
+
+impl<E> Encoder for ExactEncoder<E>
+where
+    E: Encoder<Item: Message, Error = Status>,
+{
+    type Item = E::Item;
+    type Error = Status;
+
+    fn encode(&mut self, message: E::Item, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        // As it grows by itself, it doubles.
+        buffer.reserve(message.encoded_len());
+        self.0.encode(message, buffer)
+    }
+
+    fn buffer_settings(&self) -> BufferSettings {
+        self.0.buffer_settings()
     }
 }
 

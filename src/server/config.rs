@@ -35,8 +35,10 @@ pub struct ServerConfig {
     pub auth: AuthConfig,
     /// Bytes that one message from a client may have, after decompression.
     pub max_message_bytes: usize,
-    /// Bytes that all messages may hold together, from their first byte until their call ends, or
-    /// a stream's document is answered. One client may hold half of them.
+    /// Bytes that all messages may hold together, from their first byte until they are answered;
+    /// and bytes that all answers may hold, until their last byte is sent. One client may hold half
+    /// of each, and while its answers wait, so much less of messages. Each document counts as at
+    /// least 1 KiB where its answer has to wait for others, and an answer as at least 8 KiB.
     pub max_received_bytes: usize,
     /// Bytes that one connection may have sent and no call has read: its receive window of HTTP/2.
     /// One call may have a quarter of them.
@@ -63,7 +65,8 @@ pub struct ServerConfig {
     /// How long a stream may be without a whole message.
     #[serde(with = "humantime_serde")]
     pub stream_idle_timeout: Duration,
-    /// How long an answer may wait for its reader before the connection is cut.
+    /// How long an answer may wait for its reader to take any of it (16 KiB, or what there is)
+    /// before the connection is cut.
     #[serde(with = "humantime_serde")]
     pub response_timeout: Duration,
     /// How long a connection may have no call open before it is closed.

@@ -20,10 +20,17 @@ pub(crate) struct Connection {
 #[derive(Debug)]
 struct Calls {
     next: u64,
-    /// The open calls, each with the time since which its reader has not taken what is ready.
-    open: BTreeMap<u64, Option<Instant>>,
+    open: BTreeMap<u64, Unsent>,
     /// When the last call ended.
     quiet_since: Instant,
+}
+
+/// What of an open call's answer its reader has not taken.
+#[derive(Debug, Default)]
+struct Unsent {
+    pieces: usize,
+    /// Since when none was taken; `None` while there are none.
+    since: Option<Instant>,
 }
 
 /// An open call of a connection; it ends when this is dropped.
@@ -51,7 +58,7 @@ impl Connection {
         let mut calls = self.calls.lock();
         let id = calls.next;
         calls.next += 1;
-        calls.open.insert(id, None);
+        calls.open.insert(id, Unsent::default());
         ConnectionCall { connection: Arc::clone(self), id }
     }
 
@@ -61,10 +68,11 @@ impl Connection {
         calls.open.is_empty() && calls.quiet_since.elapsed() >= timeout
     }
 
-    /// Whether the reader of a call has not taken what is ready for `timeout`.
+    /// Whether the reader of a call has taken nothing of what is ready for `timeout`.
     pub(crate) fn is_stalled(&self, timeout: Duration) -> bool {
         let calls = self.calls.lock();
-        calls.open.values().flatten().any(|since| since.elapsed() >= timeout)
+        let mut waiting = calls.open.values().filter_map(|unsent| unsent.since);
+        waiting.any(|since| since.elapsed() >= timeout)
     }
 
     /// Tells calls that go on for as long as the client likes to end.
@@ -83,19 +91,19 @@ impl Connection {
 }
 
 impl ConnectionCall {
-    /// Something is ready for the call's reader.
+    /// A piece of the answer is ready for its reader.
     pub(crate) fn ready(&self) {
-        self.set(Some(Instant::now()));
+        if let Some(unsent) = self.connection.calls.lock().open.get_mut(&self.id) {
+            unsent.pieces += 1;
+            unsent.since.get_or_insert_with(Instant::now);
+        }
     }
 
-    /// The reader has taken what was ready.
+    /// The reader has taken a piece.
     pub(crate) fn taken(&self) {
-        self.set(None);
-    }
-
-    fn set(&self, waiting: Option<Instant>) {
-        if let Some(since) = self.connection.calls.lock().open.get_mut(&self.id) {
-            *since = waiting;
+        if let Some(unsent) = self.connection.calls.lock().open.get_mut(&self.id) {
+            unsent.pieces = unsent.pieces.saturating_sub(1);
+            unsent.since = (unsent.pieces > 0).then(Instant::now);
         }
     }
 }
@@ -136,8 +144,13 @@ mod tests {
         tokio::time::advance(minute).await;
         assert!(!connection.is_idle(minute) && !connection.is_stalled(minute));
         call.ready();
+        call.ready();
         tokio::time::advance(minute).await;
         assert!(connection.is_stalled(minute));
+        call.taken();
+        assert!(!connection.is_stalled(minute));
+        tokio::time::advance(minute).await;
+        assert!(connection.is_stalled(minute), "the second piece");
         call.taken();
         assert!(!connection.is_stalled(minute));
         call.ready();

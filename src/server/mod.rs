@@ -18,6 +18,7 @@
 //! | `connections`, `connection` | which are accepted, when each closes, and who is there |
 //! | `tls`, `auth` | certificates, and bearer tokens; `watched` reads both again when they change |
 //! | `request`, `received`, `zstd` | what is done to a request before its service sees it |
+//! | `sending` | what is done to an answer until it is sent |
 //! | `codec` | a bound on what a message takes in memory |
 
 mod auth;
@@ -36,6 +37,7 @@ pub mod oip;
 pub mod proto;
 mod received;
 mod request;
+mod sending;
 mod serve;
 mod service;
 mod status;

@@ -1,8 +1,11 @@
-//! The memory of messages: each may be long, and a client may begin many and end none, or send many
-//! that wait for their turn.
+//! The memory of messages: each may be long, and a client may begin many and end none, send many
+//! that wait for their turn, or read none of the answers.
 //!
-//! What a call has received counts until the call ends; of a stream, what is not all there, and each
-//! document until it is answered. One client may hold half of what there is.
+//! What a call has received counts until its answer does; of a stream, what is not all there, and
+//! each document until its outcome is taken. An answer counts until it is sent. Answers have as
+//! much room as what they answer, and while those of a client wait, less is taken on for it: so it
+//! is new calls that are refused first, and an answer only where those before left no room. One
+//! client may hold half of what there is, of each.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,25 +15,49 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::status::CallError;
+use super::telemetry::HeldBytes;
 
 /// Before each message: whether it is compressed, and its length.
 const HEADER_BYTES: usize = 5;
 /// When to try again while there is no room.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// What the answer to a document takes in memory, about. Those that take more are to documents
+/// that have held more themselves.
+const OUTCOME_BYTES: usize = 1_024;
 
-/// The bytes that all messages may hold.
+/// The bytes that all messages may hold, and as many that their answers may.
 #[derive(Debug)]
 pub(crate) struct Budget {
     limit: usize,
-    held: Mutex<HeldBytes>,
+    held: Mutex<Held>,
     /// Wakes those who wait for room.
     freed: Notify,
+    /// Shows what is held.
+    shown: HeldBytes,
 }
 
 #[derive(Debug, Default)]
-struct HeldBytes {
-    all: usize,
-    clients: HashMap<Arc<str>, usize>,
+struct Held {
+    all: Bytes,
+    clients: HashMap<Arc<str>, Bytes>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Bytes {
+    received: usize,
+    answers: usize,
+}
+
+/// What bytes are held for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Kind {
+    /// A message, or a document of one.
+    Received,
+    /// The answer to it.
+    Answer,
+    /// Outcomes of a stream, which are sent in any case: there are no more than its documents had
+    /// room for.
+    Outcomes,
 }
 
 /// Bytes of a client, which count until this is dropped.
@@ -38,6 +65,7 @@ struct HeldBytes {
 pub(crate) struct Hold {
     budget: Arc<Budget>,
     client: Arc<str>,
+    kind: Kind,
     bytes: usize,
 }
 
@@ -56,21 +84,31 @@ pub(crate) struct Received {
 }
 
 impl Budget {
-    /// A budget of `limit` bytes, half of which one client may hold.
-    pub(crate) fn new(limit: usize) -> Self {
-        Self { limit, held: Mutex::default(), freed: Notify::new() }
+    /// A budget of `limit` bytes, half of which one client may hold. What is held is `shown`.
+    pub(crate) fn new(limit: usize, shown: HeldBytes) -> Self {
+        Self { limit, held: Mutex::default(), freed: Notify::new(), shown }
     }
 
     /// Changes what `client` holds by `to - from` bytes, if there is room.
-    fn change(&self, client: &Arc<str>, from: usize, to: usize) -> bool {
+    fn change(&self, client: &Arc<str>, kind: Kind, from: usize, to: usize) -> bool {
         let mut held = self.held.lock();
-        let all = held.all - from + to;
-        let own = held.clients.get(client).copied().unwrap_or_default() - from + to;
-        if to > from && (all > self.limit || own > self.limit / 2) {
+        let all = held.all.changed(kind, from, to);
+        let own = held.clients.get(client).copied().unwrap_or_default().changed(kind, from, to);
+        let fits = match kind {
+            Kind::Received => {
+                all.received <= self.limit
+                    && all.answers < self.limit
+                    && own.received + own.answers <= self.limit / 2
+            }
+            Kind::Answer => all.answers <= self.limit && own.answers <= self.limit / 2,
+            Kind::Outcomes => true,
+        };
+        if to > from && !fits {
             return false;
         }
         held.all = all;
-        if own == 0 {
+        self.shown.set(all.received, all.answers);
+        if own == Bytes::default() {
             held.clients.remove(client);
         } else {
             held.clients.insert(Arc::clone(client), own);
@@ -81,17 +119,33 @@ impl Budget {
         }
         true
     }
+
+    fn no_room(&self) -> CallError {
+        CallError::NoRoom { limit: self.limit, retry_after: RETRY_AFTER }
+    }
+}
+
+impl Bytes {
+    fn changed(mut self, kind: Kind, from: usize, to: usize) -> Self {
+        let bytes = match kind {
+            Kind::Received => &mut self.received,
+            Kind::Answer | Kind::Outcomes => &mut self.answers,
+        };
+        *bytes = *bytes - from + to;
+        self
+    }
 }
 
 impl Hold {
-    fn none(budget: Arc<Budget>, client: Arc<str>) -> Self {
-        Self { budget, client, bytes: 0 }
+    fn none(budget: Arc<Budget>, client: Arc<str>, kind: Kind) -> Self {
+        Self { budget, client, kind, bytes: 0 }
     }
 
-    /// Waits until `client` may hold `bytes`; half of the budget, if they are more.
+    /// Waits until `client` may hold a document of `bytes`, or its outcome; half of the budget, if
+    /// they are more.
     pub(crate) async fn wait(budget: Arc<Budget>, client: Arc<str>, bytes: usize) -> Self {
-        let bytes = bytes.min(budget.limit / 2);
-        let mut hold = Self::none(Arc::clone(&budget), client);
+        let bytes = bytes.max(OUTCOME_BYTES).min(budget.limit / 2);
+        let mut hold = Self::none(Arc::clone(&budget), client, Kind::Received);
         loop {
             let mut freed = std::pin::pin!(budget.freed.notified());
             // Registered before the look, so that no room is missed in between.
@@ -105,7 +159,7 @@ impl Hold {
 
     /// Holds `bytes` from now on, if there is room for those that are new.
     fn resize(&mut self, bytes: usize) -> bool {
-        let changed = self.budget.change(&self.client, self.bytes, bytes);
+        let changed = self.budget.change(&self.client, self.kind, self.bytes, bytes);
         if changed {
             self.bytes = bytes;
         }
@@ -116,7 +170,7 @@ impl Hold {
 impl Drop for Hold {
     fn drop(&mut self) {
         if self.bytes > 0 {
-            self.budget.change(&self.client, self.bytes, 0);
+            self.budget.change(&self.client, self.kind, self.bytes, 0);
         }
     }
 }
@@ -125,7 +179,7 @@ impl Received {
     /// A call of `client` that holds nothing yet.
     pub(crate) fn new(budget: Arc<Budget>, client: Arc<str>) -> Self {
         Self {
-            hold: Hold::none(budget, client),
+            hold: Hold::none(budget, client, Kind::Received),
             complete: 0,
             partial: 0,
             header: [0; HEADER_BYTES],
@@ -149,8 +203,33 @@ impl Received {
         if self.hold.resize(self.complete + self.partial) {
             return Ok(ends_message);
         }
-        let limit = self.hold.budget.limit;
-        Err(CallError::Receiving { limit, retry_after: RETRY_AFTER })
+        Err(self.hold.budget.no_room())
+    }
+
+    /// Counts the call as what the answers to its `documents` will take, if that is more: they are
+    /// kept until the last is there.
+    ///
+    /// # Errors
+    /// There is no room for them.
+    pub(crate) fn expect_answers(&mut self, documents: usize) -> Result<(), CallError> {
+        let answers = documents.saturating_mul(OUTCOME_BYTES).min(self.hold.budget.limit / 2);
+        self.complete = self.complete.max(answers);
+        let fits = self.hold.resize(self.complete + self.partial);
+        if fits { Ok(()) } else { Err(self.hold.budget.no_room()) }
+    }
+
+    /// Holds `bytes` of an answer, half of the budget if they are more, in place of the messages
+    /// that it answers.
+    ///
+    /// # Errors
+    /// There is no room for them.
+    pub(crate) fn answer(&mut self, kind: Kind, bytes: usize) -> Result<Hold, CallError> {
+        self.complete = 0;
+        self.hold.resize(self.partial);
+        let Hold { budget, client, .. } = &self.hold;
+        let mut answer = Hold::none(Arc::clone(budget), Arc::clone(client), kind);
+        let fits = answer.resize(bytes.min(budget.limit / 2));
+        if fits { Ok(answer) } else { Err(budget.no_room()) }
     }
 
     /// Follows the messages through `data`.
@@ -197,13 +276,17 @@ mod tests {
         lengths.iter().flat_map(frame).collect()
     }
 
+    fn budget(limit: usize) -> Arc<Budget> {
+        Arc::new(Budget::new(limit, HeldBytes::default()))
+    }
+
     fn call(budget: &Arc<Budget>, client: &str) -> Received {
         Received::new(Arc::clone(budget), client.into())
     }
 
     #[test]
     fn what_a_call_has_received_counts_until_it_ends() {
-        let budget = Arc::new(Budget::new(200));
+        let budget = budget(200);
         let bytes = framed(&[50, 40]);
         let mut unary = call(&budget, "a");
         unary.add(&bytes[..70], false).unwrap();
@@ -214,18 +297,18 @@ mod tests {
         stream.add(&bytes[70..], true).unwrap();
         assert_eq!(stream.hold.bytes, 0);
         drop(unary);
-        assert_eq!(budget.held.lock().all, 0);
+        assert_eq!(budget.held.lock().all, Bytes::default());
         assert!(budget.held.lock().clients.is_empty());
     }
 
     #[test]
     fn one_client_may_hold_half_and_all_no_more_than_there_is() {
-        let budget = Arc::new(Budget::new(200));
+        let budget = budget(200);
         let hundred = framed(&[95]);
         let mut first = call(&budget, "a");
         first.add(&hundred, false).unwrap();
         let refused = call(&budget, "a").add(&hundred[..1], false);
-        assert!(matches!(refused, Err(CallError::Receiving { limit: 200, .. })));
+        assert!(matches!(refused, Err(CallError::NoRoom { limit: 200, .. })));
         let mut other = call(&budget, "b");
         other.add(&hundred, false).unwrap();
         assert!(call(&budget, "c").add(&hundred[..1], false).is_err());
@@ -235,7 +318,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_document_waits_for_room() {
-        let budget = Arc::new(Budget::new(200));
+        let budget = budget(200);
         let wait = |bytes| Hold::wait(Arc::clone(&budget), "a".into(), bytes);
         let held = wait(100).await;
         let mut waiting = std::pin::pin!(wait(1_000));
@@ -248,18 +331,67 @@ mod tests {
         assert_eq!(waiting.await.bytes, 100);
     }
 
+    #[test]
+    fn an_answer_takes_the_place_of_its_message_and_of_new_ones() {
+        let budget = budget(200);
+        let message = framed(&[35]);
+        let begin = |client| {
+            let mut call = call(&budget, client);
+            call.add(&message, false).map(|_| call)
+        };
+        let (mut first, mut second) = (begin("a").unwrap(), begin("a").unwrap());
+        let unread = first.answer(Kind::Answer, 70).unwrap();
+        assert_eq!(budget.held.lock().all, Bytes { received: 40, answers: 70 });
+        // More is not taken on, what was is answered as far as there is room, and a stream in any
+        // case.
+        assert!(begin("a").is_err());
+        let other = begin("b").unwrap();
+        assert!(second.answer(Kind::Answer, 31).is_err());
+        let outcomes = second.answer(Kind::Outcomes, 90).unwrap();
+        assert_eq!(budget.held.lock().all, Bytes { received: 40, answers: 160 });
+        drop((unread, outcomes, other));
+        // One that is over the limit by itself is the only one.
+        let huge = begin("a").unwrap().answer(Kind::Answer, 5_000).unwrap();
+        assert_eq!(budget.held.lock().all, Bytes { received: 0, answers: 100 });
+        drop(huge);
+        assert!(budget.held.lock().clients.is_empty());
+    }
+
+    #[test]
+    fn nobody_is_taken_on_when_no_answer_has_room() {
+        let budget = budget(200);
+        let answer = |client| call(&budget, client).answer(Kind::Answer, 100).unwrap();
+        let held = [answer("a"), answer("b")];
+        assert!(call(&budget, "c").add(&[0], false).is_err());
+        drop(held);
+        assert!(call(&budget, "c").add(&[0], false).is_ok());
+    }
+
+    #[test]
+    fn answers_that_are_kept_for_the_last_have_their_room_before() {
+        let budget = budget(10_000);
+        let mut batch = call(&budget, "a");
+        batch.add(&framed(&[95]), false).unwrap();
+        batch.expect_answers(3).unwrap();
+        assert_eq!(batch.hold.bytes, 3 * OUTCOME_BYTES);
+        assert!(call(&budget, "a").expect_answers(2).is_err());
+        drop(batch);
+        // All that there is for one client, if they are more.
+        call(&budget, "a").expect_answers(1_000).unwrap();
+    }
+
     proptest! {
         #[test]
         fn however_it_is_cut_a_stream_ends_with_nothing_held(
             lengths in prop::collection::vec(0_usize..40, 0..6),
             cut in 1_usize..20,
         ) {
-            let budget = Arc::new(Budget::new(1_000));
+            let budget = budget(1_000);
             let mut stream = call(&budget, "a");
             for piece in framed(&lengths).chunks(cut) {
                 stream.add(piece, true).unwrap();
                 prop_assert!(stream.hold.bytes < 45);
-                prop_assert_eq!(budget.held.lock().all, stream.hold.bytes);
+                prop_assert_eq!(budget.held.lock().all.received, stream.hold.bytes);
             }
             prop_assert_eq!(stream.hold.bytes, 0);
         }

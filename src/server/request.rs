@@ -82,6 +82,7 @@ impl Intake {
         request.extensions_mut().insert(Caller(name));
         request.extensions_mut().insert(deadline);
         request.extensions_mut().insert(Arc::clone(&self.budget));
+        request.extensions_mut().insert(Arc::clone(&received));
         let limit = self.message_timeout;
         let body = |inner| BoundedBody {
             inner,

@@ -155,7 +155,7 @@ async fn serve_until(
         max_message_bytes: config.max_message_bytes,
         message_timeout: config.message_timeout,
         stream_idle_timeout: config.stream_idle_timeout,
-        budget: Arc::new(Budget::new(config.max_received_bytes)),
+        budget: Arc::new(Budget::new(config.max_received_bytes, metrics.held_bytes().clone())),
     });
     let _refresh = AbortOnDrop(tokio::spawn(refresh(
         config.refresh_interval,

@@ -14,6 +14,7 @@ use super::proto::{
     ClassifyStreamRequest, ListModelsRequest, ListModelsResponse, TokenizeRequest,
     TokenizeResponse,
 };
+use super::received::Kind;
 use super::status::CallError;
 use super::stream::{self, Responses, StreamContext};
 use super::work::{CallContext, Work, find_model};
@@ -52,6 +53,7 @@ impl Service {
         let call = CallContext::of(&request);
         let ClassifyBatchRequest { documents, options } = request.into_inner();
         batch::check_size(documents.len(), self.max_batch_documents)?;
+        call.expect_answers(documents.len())?;
         let lane = batch::default_lane(documents.len());
         let work = Work::resolve(&self.models, convert::options(options)?, lane, call)?;
         let documents: Result<Vec<Document>, _> =
@@ -103,7 +105,9 @@ impl Classifier for Service {
         };
         // The response starts before the first request is there: there are clients that send
         // nothing before they see it.
-        Ok(Response::new(stream::respond(request.into_inner(), context)))
+        let mut response = Response::new(stream::respond(request.into_inner(), context));
+        response.extensions_mut().insert(Kind::Outcomes);
+        Ok(response)
     }
 
     async fn list_models(

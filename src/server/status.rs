@@ -94,10 +94,10 @@ pub(crate) enum CallError {
     /// A repeated field of more entries than any request needs.
     #[error("{field} has {actual} entries over all of the message; the limit is {limit}")]
     TooManyFields { field: &'static str, limit: usize, actual: usize },
-    /// The messages on their way in take as much memory as they may.
-    #[error("the messages on their way in hold {limit} bytes, the most allowed; retry in {} ms",
+    /// Messages, or answers that nobody has read, take as much memory as they may.
+    #[error("messages or unread answers hold all that they may of {limit} bytes; retry in {} ms",
         .retry_after.as_millis())]
-    Receiving { limit: usize, retry_after: Duration },
+    NoRoom { limit: usize, retry_after: Duration },
     /// Bytes that are not the message that the call takes.
     #[error("the message cannot be read: {0}")]
     MalformedMessage(String),
@@ -304,7 +304,7 @@ fn facts(error: &CallError) -> Facts {
         CallError::TooManyFields { field, limit, actual } => {
             Facts::invalid(field, "TOO_MANY_FIELDS").with("limit", limit).with("actual", actual)
         }
-        CallError::Receiving { limit, retry_after } => Facts::new(Code::ResourceExhausted, "BUSY")
+        CallError::NoRoom { limit, retry_after } => Facts::new(Code::ResourceExhausted, "BUSY")
             .with("unit", "bytes")
             .with("limit", limit)
             .retry(*retry_after),

@@ -142,7 +142,7 @@ fn table() -> Vec<Expected> {
             CallError::ConnectionAge { retry_after: RETRY }, Code::Unavailable, "CONNECTION_AGE",
         ),
         retriable(
-            CallError::Receiving { limit: 9, retry_after: RETRY }, Code::ResourceExhausted, "BUSY",
+            CallError::NoRoom { limit: 9, retry_after: RETRY }, Code::ResourceExhausted, "BUSY",
         ),
         failed(
             CallError::MessageTimeout { limit: RETRY }, Code::DeadlineExceeded, "MESSAGE_TIMEOUT",

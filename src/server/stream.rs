@@ -29,7 +29,7 @@ use super::received::{Budget, Hold};
 use super::status::{CallError, precise};
 use super::work::{CallContext, LastingWork, RunningItem};
 use crate::engine::Lane;
-use crate::pipeline::Models;
+use crate::pipeline::{Document, Models};
 
 /// The outcomes of a stream.
 pub(crate) type Responses =
@@ -127,12 +127,13 @@ where
         };
         let document = convert::document(request.document);
         // A document for which there is no room holds the stream up, as one without a place does.
-        let held = match (&document, &context.budget) {
-            (Ok(document), Some(budget)) => {
+        let held = match &context.budget {
+            Some(budget) => {
                 let client = context.call.client.as_str().into();
-                Some(Hold::wait(Arc::clone(budget), client, document.bytes()).await)
+                let bytes = document.as_ref().map_or(0, Document::bytes);
+                Some(Hold::wait(Arc::clone(budget), client, bytes).await)
             }
-            _ => None,
+            None => None,
         };
         place.send(Ok(work.start(document, held)?));
     }

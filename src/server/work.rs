@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tonic::Request;
@@ -10,7 +11,7 @@ use tonic::Request;
 use super::call::contained;
 use super::convert::CallOptions;
 use super::deadline::Deadline;
-use super::received::Hold;
+use super::received::{Hold, Received};
 use super::request::Caller;
 use super::status::CallError;
 use super::telemetry::CallObserver;
@@ -26,6 +27,8 @@ pub(crate) struct CallContext {
     pub(crate) deadline: Option<Instant>,
     /// What its documents report to.
     pub(crate) observer: Option<CallObserver>,
+    /// What it has received.
+    pub(crate) received: Option<Arc<Mutex<Received>>>,
 }
 
 /// What all documents of a call have in common.
@@ -51,6 +54,7 @@ pub(crate) struct LastingWork {
 pub(crate) struct RunningItem {
     id: String,
     task: JoinHandle<Result<Classification, CallError>>,
+    _held: Option<Hold>,
 }
 
 /// The model called `name`; empty: the default. `field` is where the caller has named it.
@@ -77,7 +81,17 @@ impl CallContext {
             client: caller.map(|caller| ClientId::new(&caller.0)).unwrap_or_default(),
             deadline: Deadline::of(request),
             observer: CallObserver::of(request),
+            received: request.extensions().get().cloned(),
         }
+    }
+
+    /// Sees to it that there is room for the answers to `documents`, of which none is sent before
+    /// the last is there.
+    ///
+    /// # Errors
+    /// There is none.
+    pub(crate) fn expect_answers(&self, documents: usize) -> Result<(), CallError> {
+        self.received.as_ref().map_or(Ok(()), |received| received.lock().expect_answers(documents))
     }
 }
 
@@ -112,7 +126,7 @@ impl Work {
             Lane::Interactive => Admission::Reject,
             Lane::Bulk => Admission::Wait,
         };
-        let CallContext { client, deadline, observer } = call;
+        let CallContext { client, deadline, observer, .. } = call;
         let options = Arc::new(Options { lane, ..asked.options });
         let submission = Submission { client, admission, deadline };
         Ok(Self { classifier, options, submission, observer })
@@ -130,8 +144,9 @@ impl Work {
         Ok(answer)
     }
 
-    /// Starts on a document, which holds `held` meanwhile, in a task of its own: what waits for a slow reader must not hold a
-    /// place in the engine's queue, and what panics must not take its neighbours along.
+    /// Starts on a document in a task of its own: what waits for a slow reader must not hold a place
+    /// in the engine's queue, and what panics must not take its neighbours along. `held` counts
+    /// until its answer is taken.
     pub(crate) fn start(
         self,
         document: Result<Document, CallError>,
@@ -145,13 +160,12 @@ impl Work {
                 Deadline::from(self.submission.deadline).limit(classify).await??
             };
             let outcome = classify.await;
-            drop(held);
             if let (Err(error), Some(observer)) = (&outcome, &self.observer) {
                 observer.document_failed(error);
             }
             outcome
         };
-        RunningItem { id, task: tokio::spawn(run) }
+        RunningItem { id, task: tokio::spawn(run), _held: held }
     }
 }
 

@@ -45,7 +45,7 @@ async fn by_hand(
     (send, tokio::spawn(connection))
 }
 
-fn head(server: &TestServer, method: &str) -> Request<()> {
+pub(crate) fn head(server: &TestServer, method: &str) -> Request<()> {
     Request::post(format!("http://{}/tasnif.v1.Classifier/{method}", server.address))
         .header("content-type", "application/grpc")
         .header("te", "trailers")
@@ -53,7 +53,7 @@ fn head(server: &TestServer, method: &str) -> Request<()> {
         .unwrap()
 }
 
-fn framed(message: &impl Message) -> Bytes {
+pub(crate) fn framed(message: &impl Message) -> Bytes {
     let message = message.encode_to_vec();
     let mut framed = vec![0];
     framed.extend(u32::try_from(message.len()).unwrap().to_be_bytes());
@@ -228,19 +228,6 @@ async fn a_stream_of_reflection_may_not_pause_for_ever_either() {
     let end = async { while responses.message().await.unwrap().is_some() {} };
     tokio::time::timeout(PATIENCE, end).await.expect("the stream ends");
     drop(sender);
-}
-
-#[tokio::test]
-async fn a_client_that_does_not_read_its_answers_is_cut() {
-    let server = start(ServerConfig { response_timeout: SOON, ..ServerConfig::default() }).await;
-    // No room for any answer.
-    let (mut send, connection) = by_hand(&server, 0).await;
-    let (response, mut body) = send.send_request(head(&server, "Classify"), false).unwrap();
-    body.send_data(framed(&plain(document(0))), true).unwrap();
-    let _response = response.await.unwrap();
-    let _ = tokio::time::timeout(PATIENCE, connection).await.expect("the connection is cut");
-    // Others are served.
-    server.client().await.classify(plain(document(0))).await.unwrap();
 }
 
 #[tokio::test]

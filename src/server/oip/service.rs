@@ -103,6 +103,7 @@ impl OpenInference {
         };
         let raw = request.raw_input_contents;
         let documents = inputs::documents(request.inputs, &raw, self.max_batch_documents)?;
+        call.expect_answers(documents.len())?;
         let is_raw = !raw.is_empty();
         drop(raw);
 

@@ -49,6 +49,7 @@ pub struct Metrics {
     connections: Counter,
     connections_refused: Family<RefusalLabels, Counter>,
     connections_stalled: Counter,
+    held_bytes: HeldBytes,
     reloads: Family<OutcomeLabels, Counter>,
     serving: Gauge,
     cache: Arc<RwLock<CacheSource>>,
@@ -67,6 +68,13 @@ pub enum ConnectionRefusal {
     Handshake,
     /// The system gave none, such as for want of file descriptors.
     Accept,
+}
+
+/// The memory that messages take.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct HeldBytes {
+    received: Gauge,
+    answers: Gauge,
 }
 
 /// A connection. It is open until this is dropped.
@@ -106,6 +114,7 @@ impl Metrics {
             connections: Counter::default(),
             connections_refused: Family::default(),
             connections_stalled: Counter::default(),
+            held_bytes: HeldBytes::default(),
             reloads: Family::default(),
             serving: Gauge::default(),
             cache: Arc::new(RwLock::new(Box::new(CacheStats::default))),
@@ -146,6 +155,11 @@ impl Metrics {
     /// Counts a connection that was cut because its client did not take its answers.
     pub fn connection_stalled(&self) {
         self.connections_stalled.inc();
+    }
+
+    /// Where the memory that messages take is shown.
+    pub(crate) fn held_bytes(&self) -> &HeldBytes {
+        &self.held_bytes
     }
 
     /// Counts the reload of a model; one that was found unchanged is none.
@@ -259,6 +273,10 @@ impl Metrics {
         ours.register("connections_refused", help, self.connections_refused.clone());
         let help = "Connections cut because their client did not take its answers";
         ours.register("connections_stalled", help, self.connections_stalled.clone());
+        let help = "Messages that are not answered yet";
+        ours.register("received_bytes", help, self.held_bytes.received.clone());
+        let help = "Answers that are not sent yet";
+        ours.register("answer_bytes", help, self.held_bytes.answers.clone());
         ours.register("reloads", "Reloads of the models by outcome", self.reloads.clone());
         ours.register_collector(Box::new(EngineCollector(models.clone())));
         ours.register_collector(Box::new(CacheCollector(Arc::clone(&self.cache))));
@@ -328,6 +346,15 @@ impl ConnectionRefusal {
             Self::Handshake => "handshake",
             Self::Accept => "accept",
         }
+    }
+}
+
+impl HeldBytes {
+    /// Shows the bytes of messages that are not answered yet, and of answers that are not sent.
+    pub(crate) fn set(&self, received: usize, answers: usize) {
+        let shown = |bytes: usize| i64::try_from(bytes).unwrap_or(i64::MAX);
+        self.received.set(shown(received));
+        self.answers.set(shown(answers));
     }
 }
 

@@ -29,6 +29,7 @@ use tokio::net::TcpListener;
 use crate::pipeline::Models;
 
 pub use self::logging::{LogConfig, LogError, LogFormat};
+pub(crate) use self::metrics::HeldBytes;
 pub use self::metrics::{ConnectionRefusal, Metrics, OpenConnection};
 pub(crate) use self::monitoring::Monitoring;
 pub use self::monitoring::MonitoringConfig;
