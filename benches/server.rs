@@ -12,7 +12,7 @@
 //!   same;
 //! - **overload**: calls that arrive at ten times the rate which the server can answer, each with a
 //!   deadline, counted from when it should have been sent: how many documents a second are answered
-//!   in time, against the most that it can do.
+//!   in time, against the most that it can do, before and after.
 //!
 //! `TASNIF_BENCH_SECONDS` is the length of each part, 20 by default.
 
@@ -308,7 +308,10 @@ async fn overload(client: &Client, time: Duration) {
     let goodput = f64::from(good) / total;
     line("answered in time", &latencies);
     println!("  refused {refused}, expired {expired}, late {late}, other {other}");
-    println!("  goodput {goodput:.1} documents/s: {:.2} of the capacity", goodput / capacity);
+    let after = self::capacity(client, time).await;
+    println!("  capacity afterwards {after:.1} documents/s");
+    let share = goodput / ((capacity + after) / 2.0);
+    println!("  goodput {goodput:.1} documents/s: {share:.2} of the capacity");
     let accepted = good + late + expired;
     println!("  in time, of those accepted: {:.3}", f64::from(good) / f64::from(accepted.max(1)));
 }

@@ -82,14 +82,21 @@ fn a_batch_equals_its_single_runs_to_the_last_bit() {
 #[test]
 fn a_batch_within_another_equals_itself_to_the_last_bit() {
     each_encoder(|name, encoder, sequences| {
-        // The outer one begins alone and is divided among all threads; the inner one is not.
-        let (outer, inner) = (sequences, &sequences[4..]);
-        let mut nested = Vec::new();
-        let mut pause = || nested.push(bits(encode(encoder, inner).as_slice()));
-        let rows = encoder.encode(&pack(outer), &mut pause).expect("the batch runs");
-        assert_eq!(bits(rows.as_slice()), bits(encode(encoder, outer).as_slice()), "{name}");
+        // Alone an outer one is divided among all threads, if it is not too short; one in a pool of
+        // one thread never is, and pauses within its layers too.
+        let inner = &sequences[4..];
         let alone = bits(encode(encoder, inner).as_slice());
-        assert_eq!(nested, vec![alone; LAYERS - 1], "{name}");
+        let within = |outer: &[Vec<u32>]| {
+            let mut nested = Vec::new();
+            let mut pause = || nested.push(bits(encode(encoder, inner).as_slice()));
+            let rows = encoder.encode(&pack(outer), &mut pause).expect("the batch runs");
+            assert_eq!(bits(rows.as_slice()), bits(encode(encoder, outer).as_slice()), "{name}");
+            assert!(nested.iter().all(|rows| *rows == alone), "{name}");
+            nested.len()
+        };
+        assert!(within(sequences) >= LAYERS, "{name}");
+        let one = rayon::ThreadPoolBuilder::new().num_threads(1).build().expect("a thread starts");
+        assert!(one.install(|| within(sequences)) > 2 * LAYERS, "{name}");
     });
 }
 
@@ -158,9 +165,9 @@ fn the_shipped_model_answers_as_the_reference_on_the_built_in_documents() {
         let differing: u64 = agreement.tasks.iter().map(|task| task.differing).sum();
         let (delta, differs) = match agreement.precision {
             Precision::F32 => (1e-4, 0),
-            // Measured with AVX2: 0.007 and none; 0.17 and one.
+            // Measured with AVX2: 0.007 and none; 0.12 and none.
             Precision::Bf16 => (0.03, 1),
-            Precision::Int8 => (0.5, 2),
+            Precision::Int8 => (0.3, 1),
         };
         assert!(agreement.max_delta <= delta && differing <= differs, "{agreement:?}");
     }

@@ -7,10 +7,12 @@ import random
 import unittest
 
 import numpy as np
+import torch
 
 import measure
 import noise
 from common import EOS, Shard
+from grid import on_int8_grid, rounded
 from readings import by_document
 from train import Crop, schedule
 from windows import head, head_twice, surest
@@ -37,6 +39,20 @@ class Calibration(unittest.TestCase):
         few = measure.calibration_noise(np.full(100, 0.8))
         many = measure.calibration_noise(np.full(10_000, 0.8))
         self.assertGreater(few["mean"], 5 * many["mean"])
+
+
+class Grid(unittest.TestCase):
+    def test_a_loader_finds_the_same_steps_and_little_moves(self):
+        weights = {"encoder.layer.0.output.dense.weight": torch.randn(8, 300), "encoder.layer.0.output.dense.bias": torch.randn(8)}
+        shipped = {name: value.to(torch.float16).to(torch.float32) for name, value in on_int8_grid(weights).items()}
+        before, after = (tensors["encoder.layer.0.output.dense.weight"] for tensors in (weights, shipped))
+        scale = after.abs().amax(dim=1, keepdim=True) / 127
+        self.assertLess(((after / scale) - (after / scale).round()).abs().max(), 0.07)
+        self.assertLessEqual(((after - before) / scale).abs().max(), 0.57)
+        self.assertTrue(torch.equal(on_int8_grid(weights)["encoder.layer.0.output.dense.bias"], weights["encoder.layer.0.output.dense.bias"]))
+
+    def test_an_output_of_zeros_stays_one(self):
+        self.assertEqual(rounded(torch.zeros(1, 4)).abs().sum(), 0)
 
 
 class Abstention(unittest.TestCase):

@@ -32,6 +32,7 @@ from common import (
     pooled_windows,
     write_json,
 )
+from grid import on_int8_grid
 from measure import macro_f1
 
 SHARDS = ("train", "train_noisy", "dev", "sections", "tweets")
@@ -256,13 +257,15 @@ class Trainer:
         scores = {}
         for name, weights in candidates.items():
             self.load_weights(weights)
+            self.model.load_state_dict(on_int8_grid(self.model.state_dict()))
             scores[name] = dev_score(self.model, self.shards["dev"])
             log(f"{name} weights: dev {text(scores[name])}")
         chosen = max(scores, key=lambda name: scores[name]["mean"])
         self.load_weights(candidates[chosen])
+        weights = on_int8_grid(self.model.state_dict())
         tensors = {
             name.removeprefix("encoder.") if name.startswith("encoder.") else name: value.cpu().contiguous()
-            for name, value in self.model.state_dict().items()
+            for name, value in weights.items()
             if not name.startswith("heads.section.")
         }
         save_file(tensors, self.work / "model.safetensors", metadata={"format": "pt"})

@@ -26,6 +26,7 @@ use super::deadline::Deadline;
 use super::lifecycle::{OpenCall, shutting_down};
 use super::proto::{ClassifyStreamRequest, ClassifyStreamResponse};
 use super::received::{Budget, Hold};
+use super::sending::LEAST_BYTES;
 use super::status::{CallError, precise};
 use super::work::{CallContext, LastingWork, RunningItem};
 use crate::engine::Lane;
@@ -121,6 +122,7 @@ where
                 return Err(error.map_or(status, Status::from));
             }
         };
+        let begins = work.is_none();
         let work = match &work {
             Some(work) => work,
             None => work.insert(first(context, request.options)?),
@@ -130,7 +132,9 @@ where
         let held = match &context.budget {
             Some(budget) => {
                 let client = context.call.client.as_str().into();
-                let bytes = document.as_ref().map_or(0, Document::bytes);
+                // The first holds what the stream's answer is encoded into.
+                let least = if begins { LEAST_BYTES } else { 0 };
+                let bytes = document.as_ref().map_or(0, Document::bytes).max(least);
                 Some(Hold::wait(Arc::clone(budget), client, bytes).await)
             }
             None => None,

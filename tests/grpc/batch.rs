@@ -40,13 +40,13 @@ async fn documents_of_a_batch_run_together() {
     // While the first are held at the gate, the others arrive, and run in the next batch.
     server.gate.shut();
     let before = server.gate.entered();
-    let batch = classify(&server, (0..16).map(document).collect());
+    let batch = classify(&server, (0..8).map(document).collect());
     let open = async {
-        server.until_stats(|stats| stats.open_jobs == 16).await;
+        server.until_stats(|stats| stats.open_jobs == 8).await;
         server.gate.open();
     };
     let (reply, ()) = tokio::join!(batch, open);
-    assert_eq!(reply.results.len(), 16);
+    assert_eq!(reply.results.len(), 8);
     assert_eq!(server.gate.entered() - before, 2);
 }
 

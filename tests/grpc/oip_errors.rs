@@ -220,6 +220,19 @@ async fn a_message_of_very_many_tensors_is_not_even_decoded() {
 }
 
 #[tokio::test]
+async fn an_id_is_no_longer_than_a_documents_may_be() {
+    let server = TestServer::start().await;
+    let request = changed(|request| request.id = "7".repeat(1_025));
+    let status = refusal(&server, request).await;
+    let fields = assert_status(&status, Code::InvalidArgument, "FIELD_TOO_LONG");
+    assert_eq!(fields, ["id"]);
+    assert_eq!(
+        (figure(&status, "limit"), figure(&status, "actual")),
+        ("1024".into(), "1025".into())
+    );
+}
+
+#[tokio::test]
 async fn the_size_of_a_request_is_limited_as_that_of_a_batch() {
     let config = ServerConfig { max_batch_documents: 3, ..ServerConfig::default() };
     let server = TestServer::start_with(config, EngineConfig::default()).await;

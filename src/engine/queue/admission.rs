@@ -256,11 +256,12 @@ impl Queue {
         let Some(deadline) = deadline.filter(|_| !line.is_empty()) else { return Ok(()) };
         let own = line.tokens_of(&job.client);
         let clients = line.clients() + usize::from(own == 0);
-        let before = line.lead_of(&job.client) + own;
-        let turns = (before + job.tokens).saturating_mul(clients);
-        // What runs is in the way too, except of a client that has had less than its share.
-        let running = if before > 0 { self.lanes.get(job.lane).running_tokens } else { 0 };
-        let ahead = running + turns.min(line.tokens() + job.tokens);
+        let turns = (line.lead_of(&job.client) + own + job.tokens).saturating_mul(clients);
+        let running = self.lanes.get(job.lane).running_tokens;
+        // What runs is in the way too, except of a client whose share of it is still to come: it
+        // pauses for that one.
+        let in_the_way = if own > 0 && clients == 1 || turns > running { running } else { 0 };
+        let ahead = in_the_way + turns.min(line.tokens() + job.tokens);
         let left = deadline.saturating_duration_since(now);
         match self.rate.safe_time_for(self.with_other_lane(job.lane, ahead)) {
             Some(needed) if needed > left => {

@@ -16,7 +16,7 @@ use super::proto::{
     ServerMetadataRequest, ServerMetadataResponse, ServerReadyRequest, ServerReadyResponse,
 };
 use super::{inputs, metadata, parameters};
-use crate::pipeline::{Classifier, Models, Options};
+use crate::pipeline::{Classifier, ClassifyError, Models, Options};
 use crate::server::batch::{self, InOrder};
 use crate::server::config::ServerConfig;
 use crate::server::convert::CallOptions;
@@ -29,6 +29,9 @@ const EXTENSIONS: [&str; 2] = ["classification", "schedule_policy"];
 
 /// What clients of Triton call the version of a model that has only one.
 const ONLY_VERSION: &str = "1";
+
+/// Bytes of a request's id, at most: it is given back, so it takes room in the answer.
+const MAX_ID_BYTES: usize = 1_024;
 
 /// The service: the models, and the limits on what one call may ask of them.
 pub(crate) struct OpenInference {
@@ -91,6 +94,10 @@ impl OpenInference {
         let version = request.model_version.unwrap_or_default();
         let fields = ["model_name", "model_version"];
         let model = find(&self.models, &request.model_name, &version, fields)?;
+        if request.id.len() > MAX_ID_BYTES {
+            let (field, unit, limit, actual) = ("id", "bytes", MAX_ID_BYTES, request.id.len());
+            return Err(ClassifyError::FieldTooLong { field, unit, limit, actual }.into());
+        }
         let info = model.info().clone();
         let outputs = Output::requested(&info.tasks, &request.outputs)?;
         let timeout = parameters::timeout(&request.parameters)?;
