@@ -203,8 +203,8 @@ async fn documents_of_a_stream_count_until_their_outcomes_are_read() {
     let item = |index| ClassifyStreamRequest { document: Some(document(index)), options: None };
     let messages: Vec<Bytes> = (0..DOCUMENTS).map(|index| framed(&item(index))).collect();
     let response = deaf.call(&server, "ClassifyStream", messages.concat().into()).await;
-    // Each as what its outcome will take at least.
-    until_held(&server, |received, _| received == DOCUMENTS * 1_024).await;
+    // Each as what its outcome will take at least, the first as what the answer begins with.
+    until_held(&server, |received, _| received == (8 + DOCUMENTS - 1) * 1_024).await;
     server.gate.open();
     until_held(&server, |_, answers| answers > 0).await;
     deaf.open.send(()).unwrap();
