@@ -24,14 +24,14 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// What the answer to a document takes in memory, about. Those that take more are to documents
 /// that have held more themselves.
 const OUTCOME_BYTES: usize = 1_024;
+/// What a question about the server's health may have, and its answer.
+const HEALTH_BYTES: usize = 16 * 1024;
 
 /// The bytes that all messages may hold, and as many that their answers may.
 #[derive(Debug)]
 pub(crate) struct Budget {
     limit: usize,
     held: Mutex<Held>,
-    /// Wakes those who wait for room.
-    freed: Notify,
     /// Shows what is held.
     shown: HeldBytes,
 }
@@ -40,6 +40,8 @@ pub(crate) struct Budget {
 struct Held {
     all: Bytes,
     clients: HashMap<Arc<str>, Bytes>,
+    /// Wakes those of a client that wait for room, one at a time.
+    waiting: HashMap<Arc<str>, Arc<Notify>>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -69,6 +71,14 @@ pub(crate) struct Hold {
     bytes: usize,
 }
 
+/// One of those of a client that wait for room.
+struct Turn {
+    budget: Arc<Budget>,
+    client: Arc<str>,
+    /// Wakes one of them when there may be some.
+    freed: Arc<Notify>,
+}
+
 /// What one call has received, and holds of a [`Budget`].
 #[derive(Debug)]
 pub(crate) struct Received {
@@ -86,7 +96,7 @@ pub(crate) struct Received {
 impl Budget {
     /// A budget of `limit` bytes, half of which one client may hold. What is held is `shown`.
     pub(crate) fn new(limit: usize, shown: HeldBytes) -> Self {
-        Self { limit, held: Mutex::default(), freed: Notify::new(), shown }
+        Self { limit, held: Mutex::default(), shown }
     }
 
     /// Changes what `client` holds by `to - from` bytes, if there is room.
@@ -113,11 +123,17 @@ impl Budget {
         } else {
             held.clients.insert(Arc::clone(client), own);
         }
-        drop(held);
         if to < from {
-            self.freed.notify_waiters();
+            // What is free now may be what another client lacks.
+            held.waiting.values().for_each(|waiting| waiting.notify_one());
         }
         true
+    }
+
+    /// That of one call which asks for the health of the server: it is answered even if clients that
+    /// read nothing hold all that there is for answers.
+    pub(crate) fn of_health() -> Arc<Self> {
+        Arc::new(Self::new(2 * HEALTH_BYTES, HeldBytes::default()))
     }
 
     fn no_room(&self) -> CallError {
@@ -145,16 +161,15 @@ impl Hold {
     /// they are more.
     pub(crate) async fn wait(budget: Arc<Budget>, client: Arc<str>, bytes: usize) -> Self {
         let bytes = bytes.max(OUTCOME_BYTES).min(budget.limit / 2);
-        let mut hold = Self::none(Arc::clone(&budget), client, Kind::Received);
-        loop {
-            let mut freed = std::pin::pin!(budget.freed.notified());
-            // Registered before the look, so that no room is missed in between.
-            freed.as_mut().enable();
-            if hold.resize(bytes) {
-                return hold;
-            }
-            freed.await;
+        let mut hold = Self::none(budget, client, Kind::Received);
+        if hold.resize(bytes) {
+            return hold;
         }
+        let turn = Turn::wait(Arc::clone(&hold.budget), Arc::clone(&hold.client));
+        while !hold.resize(bytes) {
+            turn.freed.notified().await;
+        }
+        hold
     }
 
     /// Holds `bytes` from now on, if there is room for those that are new.
@@ -171,6 +186,29 @@ impl Drop for Hold {
     fn drop(&mut self) {
         if self.bytes > 0 {
             self.budget.change(&self.client, self.kind, self.bytes, 0);
+        }
+    }
+}
+
+impl Turn {
+    fn wait(budget: Arc<Budget>, client: Arc<str>) -> Self {
+        let freed = {
+            let mut held = budget.held.lock();
+            Arc::clone(held.waiting.entry(Arc::clone(&client)).or_default())
+        };
+        Self { budget, client, freed }
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let mut held = self.budget.held.lock();
+        // This one, and that of the table.
+        if Arc::strong_count(&self.freed) <= 2 {
+            held.waiting.remove(&self.client);
+        } else {
+            // There may be room for the next, too.
+            self.freed.notify_one();
         }
     }
 }
@@ -329,6 +367,32 @@ mod tests {
         }
         drop(held);
         assert_eq!(waiting.await.bytes, 100);
+    }
+
+    #[tokio::test]
+    async fn all_who_wait_get_their_turn() {
+        let budget = budget(200);
+        let wait = |client: &str, bytes| Hold::wait(Arc::clone(&budget), client.into(), bytes);
+        let held = [wait("a", 100).await, wait("b", 100).await];
+        let (mut tasks, mut cancelled) = (Vec::new(), Vec::new());
+        for round in 0..20 {
+            for client in ["a", "b", "c"] {
+                let hold = wait(client, 30 + round);
+                let task = tokio::spawn(async { drop(hold.await) });
+                if round % 3 == 1 { cancelled.push(task) } else { tasks.push(task) }
+            }
+        }
+        tokio::task::yield_now().await;
+        cancelled.iter().for_each(tokio::task::JoinHandle::abort);
+        drop(held);
+        for task in tasks {
+            task.await.unwrap();
+        }
+        for task in cancelled {
+            assert!(task.await.unwrap_err().is_cancelled());
+        }
+        let held = budget.held.lock();
+        assert_eq!((held.all, held.clients.len(), held.waiting.len()), (Bytes::default(), 0, 0));
     }
 
     #[test]

@@ -15,7 +15,7 @@ use tokio::time::{Instant, Sleep, sleep, sleep_until};
 use tonic::Status;
 use tonic::body::Body;
 
-use super::auth::Access;
+use super::auth::{Access, asks_health};
 use super::connection::Connection;
 use super::deadline::Deadline;
 use super::received::{Budget, Received};
@@ -77,11 +77,16 @@ impl Intake {
         let connection = request.extensions().get::<Arc<Connection>>();
         let name = name.or_else(|| connection.map(|connection| Arc::clone(connection.client())));
         let name = name.unwrap_or_default();
-        let received = Received::new(Arc::clone(&self.budget), Arc::clone(&name));
+        let budget = if asks_health(request.uri().path()) {
+            Budget::of_health()
+        } else {
+            Arc::clone(&self.budget)
+        };
+        let received = Received::new(Arc::clone(&budget), Arc::clone(&name));
         let received = Arc::new(Mutex::new(received));
         request.extensions_mut().insert(Caller(name));
         request.extensions_mut().insert(deadline);
-        request.extensions_mut().insert(Arc::clone(&self.budget));
+        request.extensions_mut().insert(budget);
         request.extensions_mut().insert(Arc::clone(&received));
         let limit = self.message_timeout;
         let body = |inner| BoundedBody {

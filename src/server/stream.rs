@@ -7,7 +7,7 @@
 //! A bad document fails alone. The stream as a whole ends with a status when its options are bad,
 //! when a message is over the limit or unreadable (where it ends, and the next one begins, can then
 //! not be told), at its deadline, when nothing comes for too long, and when the server drains or the
-//! connection is too old before the caller has sent everything: then every document that was read has
+//! connection is too old before the caller has sent everything: then every document that was begun has
 //! its outcome first, and the status is UNAVAILABLE, so that a caller that goes on after the last
 //! outcome loses nothing.
 
@@ -135,7 +135,12 @@ where
                 // The first holds what the stream's answer is encoded into.
                 let least = if begins { LEAST_BYTES } else { 0 };
                 let bytes = document.as_ref().map_or(0, Document::bytes).max(least);
-                Some(Hold::wait(Arc::clone(budget), client, bytes).await)
+                tokio::select! {
+                    biased;
+                    () = started.closed() => return Ok(()),
+                    reason = &mut ending => return Err(reason.into()),
+                    held = Hold::wait(Arc::clone(budget), client, bytes) => Some(held),
+                }
             }
             None => None,
         };

@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tonic::metadata::MetadataValue;
 use tonic::{Code, Request, Status};
+use tonic_health::ServingStatus;
 
 use crate::connections::{framed, head};
 use crate::harness::{
@@ -22,28 +23,36 @@ use crate::harness::{
 };
 use crate::scrape::scrape;
 
-const TOKENS: &str = "flood flood-token-0123456789\nother other-token-0123456789\n";
+const TOKENS: &str =
+    "flood flood-token-0123456789\nother other-token-0123456789\nthird third-token-0123456789\n";
 const FLOOD: &str = "Bearer flood-token-0123456789";
 const OTHER: &str = "Bearer other-token-0123456789";
+const THIRD: &str = "Bearer third-token-0123456789";
 /// Calls of a flood, whose answers together are far over any limit here.
 const CALLS: usize = 64;
+const MAX_MESSAGE_BYTES: usize = 64 * 1024;
 /// What all answers may hold, and one client a half of.
 const MAX_BYTES: usize = 512 * 1024;
 
 /// A client that lets the server send nothing until it opens its window.
 struct Deaf {
+    token: &'static str,
     send: SendRequest<Bytes>,
     open: oneshot::Sender<()>,
 }
 
 async fn start() -> (TestServer, tempfile::TempDir) {
+    start_with_room(MAX_BYTES).await
+}
+
+async fn start_with_room(max_received_bytes: usize) -> (TestServer, tempfile::TempDir) {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("tokens");
     std::fs::write(&file, TOKENS).unwrap();
     let config = ServerConfig {
         auth: AuthConfig { tokens_file: Some(file), ..AuthConfig::default() },
-        max_message_bytes: 64 * 1024,
-        max_received_bytes: MAX_BYTES,
+        max_message_bytes: MAX_MESSAGE_BYTES,
+        max_received_bytes,
         response_timeout: PATIENCE,
         ..ServerConfig::default()
     };
@@ -52,7 +61,11 @@ async fn start() -> (TestServer, tempfile::TempDir) {
 
 /// Some thousand tokens.
 fn tokenize() -> TokenizeRequest {
-    let document = proto::Document { text: text(100), ..document(0) };
+    tokenize_sentences(100)
+}
+
+fn tokenize_sentences(count: usize) -> TokenizeRequest {
+    let document = proto::Document { text: text(count), ..document(0) };
     TokenizeRequest { document: Some(document), model: String::new() }
 }
 
@@ -64,7 +77,7 @@ fn with_token<T>(token: &str, message: T) -> Request<T> {
 }
 
 impl Deaf {
-    async fn connect(server: &TestServer) -> Self {
+    async fn connect(server: &TestServer, token: &'static str) -> Self {
         let stream = TcpStream::connect(server.address).await.unwrap();
         let mut builder = h2::client::Builder::new();
         let (send, mut connection) =
@@ -78,13 +91,13 @@ impl Deaf {
             connection.set_initial_window_size(1 << 20).unwrap();
             let _ = connection.await;
         });
-        Self { send, open }
+        Self { token, send, open }
     }
 
     /// Begins a call and sends its messages.
     async fn call(&mut self, server: &TestServer, method: &str, messages: Bytes) -> ResponseFuture {
         let mut head = head(server, method);
-        head.headers_mut().insert("authorization", FLOOD.parse().unwrap());
+        head.headers_mut().insert("authorization", self.token.parse().unwrap());
         let mut send = self.send.clone().ready().await.unwrap();
         let (response, mut body) = send.send_request(head, false).unwrap();
         body.send_data(messages, true).unwrap();
@@ -124,7 +137,7 @@ async fn until_held(server: &TestServer, reached: impl Fn(usize, usize) -> bool)
             let scrape = scrape(server.monitoring).await;
             let received = scrape.value("tasnif_received_bytes", &[]);
             let answers = scrape.value("tasnif_answer_bytes", &[]);
-            assert!(answers <= (MAX_BYTES / 2) as f64, "{answers} bytes of one client");
+            assert!(answers <= MAX_BYTES as f64, "{answers} bytes");
             if reached(received as usize, answers as usize) {
                 break;
             }
@@ -151,9 +164,13 @@ async fn unread_answers_are_bounded_and_none_that_was_promised_is_lost() {
     let mut other = ClassifierClient::new(server.channel().await);
     let expected = other.tokenize(with_token(OTHER, tokenize())).await.unwrap().into_inner();
     assert!(CALLS * expected.encoded_len() > 4 * MAX_BYTES);
-    let mut deaf = Deaf::connect(&server).await;
+    let mut deaf = Deaf::connect(&server, FLOOD).await;
     let begun = deaf.flood(&server).await;
-    until_held(&server, |received, answers| received == 0 && answers > 0).await;
+    until_held(&server, |received, answers| {
+        assert!(answers <= MAX_BYTES / 2, "{answers} bytes of one client");
+        received == 0 && answers > 0
+    })
+    .await;
 
     // No more is taken on for that client, on whatever connection; others are served.
     let more = other.tokenize(with_token(FLOOD, tokenize())).await.unwrap_err();
@@ -183,9 +200,29 @@ async fn unread_answers_are_bounded_and_none_that_was_promised_is_lost() {
 }
 
 #[tokio::test]
+async fn health_is_answered_when_answers_that_nobody_reads_leave_no_room() {
+    const ROOM: usize = 128 * 1024;
+    let (server, _directory) = start_with_room(ROOM).await;
+    // The answer is over what one client may hold, and counts as all of that.
+    let message = framed(&tokenize_sentences(300));
+    let mut deaf = [Deaf::connect(&server, FLOOD).await, Deaf::connect(&server, OTHER).await];
+    let mut unread = Vec::new();
+    for client in &mut deaf {
+        unread.push(client.call(&server, "Tokenize", message.clone()).await.await.unwrap());
+    }
+    until_held(&server, |received, answers| (received, answers) == (0, ROOM)).await;
+    let mut third = ClassifierClient::new(server.channel().await);
+    assert_busy(&third.classify(with_token(THIRD, plain(document(0)))).await.unwrap_err());
+    server.until("", ServingStatus::Serving).await;
+    drop((deaf, unread));
+    until_held(&server, |received, answers| (received, answers) == (0, 0)).await;
+    third.classify(with_token(THIRD, plain(document(0)))).await.unwrap();
+}
+
+#[tokio::test]
 async fn answers_to_a_client_that_has_gone_are_dropped() {
     let (server, _directory) = start().await;
-    let mut deaf = Deaf::connect(&server).await;
+    let mut deaf = Deaf::connect(&server, FLOOD).await;
     let begun = deaf.flood(&server).await;
     until_held(&server, |received, answers| received == 0 && answers > 0).await;
     // Some are given up, and then the connection is.
@@ -198,7 +235,7 @@ async fn answers_to_a_client_that_has_gone_are_dropped() {
 async fn documents_of_a_stream_count_until_their_outcomes_are_read() {
     const DOCUMENTS: usize = 3;
     let (server, _directory) = start().await;
-    let mut deaf = Deaf::connect(&server).await;
+    let mut deaf = Deaf::connect(&server, FLOOD).await;
     server.gate.shut();
     let item = |index| ClassifyStreamRequest { document: Some(document(index)), options: None };
     let messages: Vec<Bytes> = (0..DOCUMENTS).map(|index| framed(&item(index))).collect();
