@@ -2,8 +2,8 @@
 //!
 //! `cargo bench --bench archive [-- MODEL]` scores made-up articles by turns with the
 //! bare engine, which finds all windows cut in its queue, and as an archive, from
-//! JSON Lines on disk to results on disk. It prints the ratio of each pair, and the
-//! share of the time in which the encoder ran, which other processes disturb less.
+//! JSON Lines on disk to results on disk. It prints the ratio of the medians, and that of
+//! the shares of time in which the encoder ran, which other processes disturb less.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::indexing_slicing)]
 #![allow(unreachable_pub)]
@@ -27,7 +27,7 @@ use crate::wrapped::wrapped;
 mod wrapped;
 
 const ARTICLES: usize = 64;
-const ROUNDS: usize = 9;
+const ROUNDS: usize = 15;
 
 fn main() {
     let named = std::env::args().skip(1).find(|arg| !arg.starts_with('-'));
@@ -70,33 +70,44 @@ fn main() {
     let classifier = Classifier::new(bundle, None, shared, config, limits).unwrap();
 
     runtime.block_on(bare(&engine, &windows[..4]));
-    let (mut ratios, mut shares) = (Vec::new(), Vec::new());
+    let (mut engines, mut archives, mut shares) = (Vec::new(), Vec::new(), Vec::new());
     for round in 0..ROUNDS {
-        busy_us.store(0, Ordering::Relaxed);
-        let alone = runtime.block_on(bare(&engine, &windows));
-        let alone_busy = busy_us.swap(0, Ordering::Relaxed);
-        let whole = archive(&classifier, &model, &runtime, &articles);
-        let whole_busy = busy_us.swap(0, Ordering::Relaxed);
-        let speed = |time: Duration| tokens as f64 / time.as_secs_f64();
-        let share = |busy: u64, time: Duration| busy as f64 / time.as_micros() as f64;
+        let run = |whole: bool| {
+            busy_us.store(0, Ordering::Relaxed);
+            let time = if whole {
+                archive(&classifier, &model, &runtime, &articles)
+            } else {
+                runtime.block_on(bare(&engine, &windows))
+            };
+            let busy = busy_us.load(Ordering::Relaxed) as f64 / time.as_micros() as f64;
+            (tokens as f64 / time.as_secs_f64(), busy)
+        };
+        // In turn, so that a machine that becomes faster or slower favours neither.
+        let first = run(round % 2 == 1);
+        let second = run(round % 2 == 0);
+        let (alone, whole) = if round % 2 == 0 { (first, second) } else { (second, first) };
         println!(
             "round {round}: engine {:.0} tokens/s, encoder busy {:.1} %; archive {:.0} tokens/s, \
              encoder busy {:.1} %",
-            speed(alone),
-            share(alone_busy, alone) * 100.0,
-            speed(whole),
-            share(whole_busy, whole) * 100.0
+            alone.0,
+            alone.1 * 100.0,
+            whole.0,
+            whole.1 * 100.0
         );
-        ratios.push(alone.as_secs_f64() / whole.as_secs_f64());
-        shares.push(share(whole_busy, whole));
+        engines.push(alone.0);
+        archives.push(whole.0);
+        shares.push(whole.1 / alone.1);
     }
-    ratios.sort_by(f64::total_cmp);
-    shares.sort_by(f64::total_cmp);
     println!(
-        "medians of {ROUNDS}: archive / engine {:.3}, encoder busy {:.1} % of the archive's time",
-        ratios[ROUNDS / 2],
-        shares[ROUNDS / 2] * 100.0
+        "medians of {ROUNDS}: archive / engine {:.3}; the encoder is busy {:.3} times as much",
+        median(archives) / median(engines),
+        median(shares)
     );
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
 }
 
 async fn bare(engine: &Arc<Engine>, documents: &[Vec<Vec<u32>>]) -> Duration {

@@ -12,13 +12,16 @@
 //!   same;
 //! - **overload**: calls that arrive at ten times the rate which the server can answer, each with a
 //!   deadline, counted from when it should have been sent: how many documents a second are answered
-//!   in time, against the most that it can do, before and after.
+//!   in time, against the most that it can do, before and after. Callers and server share the CPUs,
+//!   and ten times the calls cost callers ten times the work; so it is also said what that leaves.
 //!
-//! `TASNIF_BENCH_SECONDS` is the length of each part, 20 by default.
+//! `TASNIF_BENCH_SECONDS` is the length of each part, 20 by default. `cargo bench --bench server -- overload`
+//! runs that part alone.
 
 #![allow(missing_docs)]
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::print_stdout, clippy::unwrap_used)]
 
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -31,12 +34,15 @@ use tasnif::pipeline::{Classifier, Document, DocumentLimits, Models, Options, Su
 use tasnif::server::proto::classifier_client::ClassifierClient;
 use tasnif::server::proto::{self, ClassifyRequest, ClassifyStreamRequest};
 use tasnif::server::{AuthConfig, Listen, ServerConfig, bind, serve};
+use tokio::runtime::{Builder, Handle};
 use tokio::task::JoinSet;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request};
 
 const TOKENS: [(&str, &str); 2] =
     [("news", "token-of-the-newsroom"), ("archive", "token-of-the-archive")];
+/// The threads of the callers: they take turns with the server on the same CPUs.
+const CLIENTS: &str = "clients";
 /// Calls that a flood keeps open.
 const FLOOD: usize = 64;
 /// Between two interactive calls of a client: without it the client would take half of the
@@ -60,10 +66,12 @@ fn main() {
     if std::env::args().any(|arg| arg == "--list" || arg == "--test") {
         return;
     }
-    tokio::runtime::Runtime::new().unwrap().block_on(run());
+    let runtime = |name: &str| Builder::new_multi_thread().thread_name(name).enable_all().build();
+    let server = runtime("server").unwrap();
+    runtime(CLIENTS).unwrap().block_on(run(server.handle()));
 }
 
-async fn run() {
+async fn run(server: &Handle) {
     let seconds = std::env::var("TASNIF_BENCH_SECONDS").ok().and_then(|text| text.parse().ok());
     let time = Duration::from_secs(seconds.unwrap_or(20));
     let model = std::env::var_os("TASNIF_BENCH_MODEL").map_or_else(
@@ -74,15 +82,11 @@ async fn run() {
     nn::configure_threads(threads).unwrap();
     let workers = nn::batches(PrecisionChoice::default(), nn::default_threads());
     let engine = EngineConfig { workers, ..EngineConfig::default() };
-    let classifier = Classifier::load(
-        &model,
-        None,
-        PrecisionChoice::default(),
-        engine,
-        DocumentLimits::default(),
-    )
-    .unwrap();
-    let classifier = Arc::new(classifier);
+    let classifier = {
+        let _clock = server.enter();
+        let (precision, limits) = (PrecisionChoice::default(), DocumentLimits::default());
+        Arc::new(Classifier::load(&model, None, precision, engine, limits).unwrap())
+    };
     println!("model {}, {} threads, {time:?} a part", classifier.info().name, threads);
 
     let directory = tempfile::tempdir().unwrap();
@@ -92,18 +96,30 @@ async fn run() {
     let listen: Listen = "127.0.0.1:0".parse().unwrap();
     let auth = AuthConfig { tokens_file: Some(file), open_health: true };
     let config = ServerConfig { auth, listen: listen.clone(), ..ServerConfig::default() };
-    let listener = bind(&listen).await.unwrap();
+    let bound = listen.clone();
+    let listener = server.spawn(async move { bind(&bound).await }).await.unwrap().unwrap();
     let url = format!("http://{}", listener.address());
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let models = Models::new(vec![Arc::clone(&classifier)]).unwrap();
-    let serving = tokio::spawn(serve(models, listener, config, async { drop(stopped.await) }));
+    let serving = server.spawn(serve(models, listener, config, async { drop(stopped.await) }));
     let newsroom = Client::connect(&url, 0).await;
     while newsroom.call(0, 1, None).await.is_err() {}
 
-    path(&classifier, &newsroom, time).await;
-    archive(&newsroom, &Client::connect(&url, 1).await, time).await;
-    flood(&newsroom, &Client::connect(&url, 1).await, time).await;
-    overload(&newsroom, time).await;
+    let parts: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
+    let asked = |part: &str| parts.is_empty() || parts.iter().any(|asked| asked == part);
+    let other = Client::connect(&url, 1).await;
+    if asked("path") {
+        path(&classifier, &newsroom, time).await;
+    }
+    if asked("archive") {
+        archive(&newsroom, &other, time).await;
+    }
+    if asked("flood") {
+        flood(&newsroom, &other, time).await;
+    }
+    if asked("overload") {
+        overload(&newsroom, time).await;
+    }
     stop.send(()).unwrap();
     serving.await.unwrap().unwrap();
 }
@@ -272,10 +288,12 @@ async fn flood(client: &Client, flooder: &Client, time: Duration) {
 
 async fn overload(client: &Client, time: Duration) {
     println!("overload: {OVERLOAD} times the capacity, each call with {PATIENCE:?} to be answered");
-    let capacity = capacity(client, time).await;
-    println!("  capacity {capacity:.1} documents/s");
-    let gap = Duration::from_secs_f64(1.0 / (capacity * OVERLOAD));
-    let start = Instant::now();
+    let before = capacity(client, time).await;
+    println!("  capacity {before}");
+    let gap = Duration::from_secs_f64(1.0 / (before.documents * OVERLOAD));
+    // What was cut off is at an end.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let (start, cpu) = (Instant::now(), clients_cpu());
     let mut calls = JoinSet::new();
     for index in 0.. {
         let due = start + gap * index;
@@ -304,20 +322,69 @@ async fn overload(client: &Client, time: Duration) {
             Err(_) => other += 1,
         }
     }
-    let total = start.elapsed().min(time + PATIENCE).as_secs_f64();
-    let goodput = f64::from(good) / total;
+    let during = Capacity::since(start, cpu, good as usize);
     line("answered in time", &latencies);
     println!("  refused {refused}, expired {expired}, late {late}, other {other}");
-    let after = self::capacity(client, time).await;
-    println!("  capacity afterwards {after:.1} documents/s");
-    let share = goodput / ((capacity + after) / 2.0);
-    println!("  goodput {goodput:.1} documents/s: {share:.2} of the capacity");
+    let after = capacity(client, time).await;
+    println!("  capacity afterwards {after}");
+    println!("  goodput {during}");
+    let share = 2.0 * during.documents / (before.documents + after.documents);
+    let of_rest = 2.0 * during.of_rest() / (before.of_rest() + after.of_rest());
+    println!("  {share:.2} of the capacity; {of_rest:.2} of it by the CPU time that callers leave");
     let accepted = good + late + expired;
     println!("  in time, of those accepted: {:.3}", f64::from(good) / f64::from(accepted.max(1)));
 }
 
-/// Documents a second with as many calls open as the server likes.
-async fn capacity(client: &Client, time: Duration) -> f64 {
+/// What a server did in a while.
+struct Capacity {
+    /// Documents a second.
+    documents: f64,
+    /// The share of the CPUs that its callers took, from 0 to 1.
+    callers: f64,
+}
+
+impl Capacity {
+    /// `documents` since `start`, when callers had taken `cpu`.
+    fn since(start: Instant, cpu: Duration, documents: usize) -> Self {
+        let seconds = start.elapsed().as_secs_f64();
+        let callers = clients_cpu().saturating_sub(cpu).as_secs_f64();
+        let cpus = nn::default_threads() as f64;
+        Self { documents: documents as f64 / seconds, callers: callers / seconds / cpus }
+    }
+
+    /// Documents a second, if callers had taken nothing.
+    fn of_rest(&self) -> f64 {
+        self.documents / (1.0 - self.callers)
+    }
+}
+
+impl fmt::Display for Capacity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { documents, callers } = self;
+        write!(f, "{documents:.1} documents/s; callers took {:.1} % of the CPUs", callers * 100.0)
+    }
+}
+
+/// CPU time of the callers' threads; nothing where it cannot be told.
+#[cfg(target_os = "linux")]
+fn clients_cpu() -> Duration {
+    let myself = procfs::process::Process::myself().unwrap();
+    let ticks = |task: procfs::process::Task| {
+        let stat = task.stat().ok()?;
+        // The first thread runs the part itself.
+        (stat.comm == CLIENTS || stat.pid == myself.pid).then_some(stat.utime + stat.stime)
+    };
+    let ticks: u64 = myself.tasks().unwrap().flatten().filter_map(ticks).sum();
+    Duration::from_secs_f64(ticks as f64 / procfs::ticks_per_second() as f64)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn clients_cpu() -> Duration {
+    Duration::ZERO
+}
+
+/// What the server does with as many calls open as it likes.
+async fn capacity(client: &Client, time: Duration) -> Capacity {
     let done = Arc::new(AtomicUsize::new(0));
     let mut calls = JoinSet::new();
     for worker in 0..32 {
@@ -331,9 +398,9 @@ async fn capacity(client: &Client, time: Duration) -> f64 {
         });
     }
     tokio::time::sleep(Duration::from_secs(2)).await;
-    let (before, start) = (done.load(Ordering::Relaxed), Instant::now());
+    let (before, start, cpu) = (done.load(Ordering::Relaxed), Instant::now(), clients_cpu());
     tokio::time::sleep(time).await;
-    let (after, elapsed) = (done.load(Ordering::Relaxed), start.elapsed());
+    let capacity = Capacity::since(start, cpu, done.load(Ordering::Relaxed) - before);
     calls.shutdown().await;
-    (after - before) as f64 / elapsed.as_secs_f64()
+    capacity
 }
