@@ -13,3 +13,4 @@ mod report;
 mod resume;
 #[path = "../support/mod.rs"]
 mod support;
+mod warc;

@@ -52,7 +52,7 @@ impl Case {
 
 /// Starts a run and kills it once `parts` parts are written, if it gets that far.
 /// Returns whether it was killed.
-fn killed_after(parts: usize, args: &[&str]) -> bool {
+pub(crate) fn killed_after(parts: usize, args: &[&str]) -> bool {
     killed(parts, score_command(&[args, &["--log", "tasnif=debug"]].concat()))
 }
 
@@ -69,12 +69,12 @@ fn killed(parts: usize, mut command: Command) -> bool {
     !child.wait().unwrap().success()
 }
 
-fn resume(args: &[&str]) -> Output {
+pub(crate) fn resume(args: &[&str]) -> Output {
     score(&[args, &["--resume"]].concat())
 }
 
 /// What has to be equal: everything, since the manifest tells no time.
-fn same(dir: &Dir, out: &str, expected: &BTreeMap<String, Vec<u8>>) {
+pub(crate) fn same(dir: &Dir, out: &str, expected: &BTreeMap<String, Vec<u8>>) {
     let found = dir.state(out);
     let names = |state: &BTreeMap<String, Vec<u8>>| state.keys().cloned().collect::<Vec<_>>();
     assert_eq!(names(&found), names(expected));

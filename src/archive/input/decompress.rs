@@ -10,7 +10,7 @@ use lzma_rust2::XzReader;
 use ruzstd::decoding::{FrameDecoder, StreamingDecoder};
 
 /// Bytes that a stream may expand to whatever its compressed size.
-const FREE_BYTES: u64 = 64 << 20;
+pub(super) const FREE_BYTES: u64 = 64 << 20;
 /// KiB that a decoder may take: xz -9 needs 64 MiB.
 const XZ_MEMORY_KIB: u32 = 128 << 10;
 /// The longest magic number looked at, that of xz.

@@ -21,6 +21,8 @@ pub enum InputFormat {
     Text,
     /// One document a line.
     Lines,
+    /// Pages that a crawler has fetched, or their texts (WARC, WET).
+    Warc,
 }
 
 /// Endings that say nothing about the format inside.
@@ -40,6 +42,7 @@ impl InputFormat {
             "tsv" | "tab" => Some(Self::Tsv),
             "parquet" | "pq" => Some(Self::Parquet),
             "txt" | "text" => Some(Self::Text),
+            "warc" | "wet" => Some(Self::Warc),
             _ => None,
         }
     }
@@ -48,6 +51,9 @@ impl InputFormat {
     pub(super) fn of_content(head: &[u8]) -> Option<Self> {
         if head.starts_with(b"PAR1") {
             return Some(Self::Parquet);
+        }
+        if head.starts_with(b"WARC/") {
+            return Some(Self::Warc);
         }
         head.trim_ascii_start().starts_with(b"{").then_some(Self::Jsonl)
     }

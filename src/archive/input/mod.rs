@@ -6,18 +6,22 @@
 //! | `decompress` | gzip, zstd, bzip2, xz, by content, and no bombs |
 //! | `encoding` | other encodings as UTF-8 |
 //! | `formats` | which format a file has |
-//! | `lines`, `jsonl`, `delimited`, `parquet`, `plain` | one reader a format |
+//! | `lines`, `jsonl`, `delimited`, `parquet`, `plain`, `warc` | one reader a format |
+//! | `http`, `html` | what is in a record of WARC: responses, and articles on pages |
 
 mod decompress;
 mod delimited;
 mod discover;
 mod encoding;
 mod formats;
+mod html;
+mod http;
 mod jsonl;
 mod lines;
 mod parquet;
 mod parquet_pages;
 mod plain;
+mod warc;
 
 use std::fs::File;
 use std::io::{Cursor, Read};
@@ -37,6 +41,7 @@ use self::jsonl::JsonLines;
 use self::lines::Lines;
 use self::parquet::ParquetRows;
 use self::plain::{TextFile, TextLines};
+use self::warc::Warc;
 use super::columns::{ColumnNames, Columns, Fields, listed};
 use super::error::{ArchiveError, FileError};
 use super::row::{RawRow, Reject, RejectReason};
@@ -292,8 +297,14 @@ fn open(
         return open_parquet(file, &head, settings.max_row_bytes);
     }
     let content = Box::new(Cursor::new(head).chain(content));
-    let mut text = encoding::to_utf8(content, settings.encoding)?;
     let max_bytes = settings.max_row_bytes;
+    if format == InputFormat::Warc {
+        let limits = http::Limits { max_bytes, max_expansion: settings.max_expansion };
+        let mut reader = Warc::new(content, limits, settings.encoding);
+        let columns = reader.columns()?;
+        return Ok(Opened { reader: Box::new(reader), columns, complete: true });
+    }
+    let mut text = encoding::to_utf8(content, settings.encoding)?;
     let mut reader: Box<dyn RowReader> = match format {
         InputFormat::Csv | InputFormat::Tsv => {
             let head = peek(&mut text, HEAD_BYTES)?;
@@ -306,7 +317,7 @@ fn open(
         }
         InputFormat::Text => Box::new(TextFile::new(&file.path, text, max_bytes)),
         InputFormat::Lines => Box::new(TextLines::new(Lines::new(text, max_bytes))),
-        InputFormat::Jsonl | InputFormat::Parquet => {
+        InputFormat::Jsonl | InputFormat::Parquet | InputFormat::Warc => {
             Box::new(JsonLines::new(Lines::new(text, max_bytes)))
         }
     };

@@ -132,6 +132,8 @@ pub(super) enum FormatArg {
     Text,
     /// Plain text, one document a line
     Lines,
+    /// Crawled pages of HTML, or their texts (WARC, WET)
+    Warc,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -163,6 +165,7 @@ impl ScoreArgs {
             FormatArg::Parquet => InputFormat::Parquet,
             FormatArg::Text => InputFormat::Text,
             FormatArg::Lines => InputFormat::Lines,
+            FormatArg::Warc => InputFormat::Warc,
         });
         let output_format = self.output_format.map(|format| match format {
             OutputFormatArg::Jsonl => OutputFormat::Jsonl,
