@@ -15,8 +15,8 @@
 //!   in time, against the most that it can do, before and after. Callers and server share the CPUs,
 //!   and ten times the calls cost callers ten times the work; so it is also said what that leaves.
 //!
-//! `TASNIF_BENCH_SECONDS` is the length of each part, 20 by default. `cargo bench --bench server -- overload`
-//! runs that part alone.
+//! `TASNIF_BENCH_SECONDS` is the length of each part, 20 by default. `cargo bench --bench server
+//! -- overload` runs that part alone.
 
 #![allow(missing_docs)]
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::print_stdout, clippy::unwrap_used)]

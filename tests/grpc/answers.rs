@@ -30,7 +30,6 @@ const OTHER: &str = "Bearer other-token-0123456789";
 const THIRD: &str = "Bearer third-token-0123456789";
 /// Calls of a flood, whose answers together are far over any limit here.
 const CALLS: usize = 64;
-const MAX_MESSAGE_BYTES: usize = 64 * 1024;
 /// What all answers may hold, and one client a half of.
 const MAX_BYTES: usize = 512 * 1024;
 
@@ -51,7 +50,7 @@ async fn start_with_room(max_received_bytes: usize) -> (TestServer, tempfile::Te
     std::fs::write(&file, TOKENS).unwrap();
     let config = ServerConfig {
         auth: AuthConfig { tokens_file: Some(file), ..AuthConfig::default() },
-        max_message_bytes: MAX_MESSAGE_BYTES,
+        max_message_bytes: 64 * 1024,
         max_received_bytes,
         response_timeout: PATIENCE,
         ..ServerConfig::default()

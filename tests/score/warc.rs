@@ -301,7 +301,9 @@ fn a_hostile_page_takes_neither_the_stack_nor_the_day() {
     records.push(html(100, &good));
     let dir = Dir::new();
     let input = dir.write("in.warc.gz", records.iter().flat_map(|r| gzip(r)).collect::<Vec<_>>());
-    scored(&[&input, "-o", &dir.name("out.jsonl"), "--long-text", "head"]);
+    let output = score(&[&input, "-o", &dir.name("out.jsonl"), "--long-text", "head"]);
+    let log = stderr(&output);
+    assert!(output.status.success() && !log.contains("WARN"), "{log}");
     let found = rejected(&dir, "out.jsonl.rejects.jsonl");
     let bounded: Vec<u64> = (1..=hostile.len() as u64).collect();
     assert_eq!(found.iter().map(|(row, _)| *row).collect::<Vec<_>>(), bounded);

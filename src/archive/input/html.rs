@@ -15,6 +15,7 @@ use html5ever::interface::Tracer;
 use html5ever::tendril::StrTendril;
 use html5ever::tokenizer::{Token, TokenSink, TokenSinkResult, Tokenizer, TokenizerOpts};
 use html5ever::tree_builder::{TreeBuilder, TreeBuilderOpts};
+use tracing::subscriber::{NoSubscriber, with_default};
 
 use crate::archive::row::{Reject, RejectReason};
 
@@ -28,8 +29,8 @@ const MAX_BYTES_AT_DEPTH: usize = 256 << 20;
 const MAX_ATTRIBUTES: usize = 64;
 /// Places within one tag at which an attribute may begin.
 const MAX_BREAKS: usize = 1 << 14;
-/// Characters of an article below which menus are searched for more of it: fewer than
-/// Mozilla's 500, since a brief is whole with fewer.
+/// Characters of an article with which it is whole. With fewer, what looked like
+/// buttons or menus is taken too; so these are not Mozilla's 500, but those of a brief.
 const BRIEF_CHARS: usize = 200;
 /// Bytes of its headings, and of its title for each, which are compared.
 const MAX_HEADING_BYTES: usize = 1 << 20;
@@ -41,8 +42,10 @@ const STEP_BYTES: usize = 256;
 /// # Errors
 /// If there is none, or the page is over a bound.
 pub(super) fn article(page: &str) -> Result<(String, String), Reject> {
-    // The libraries must not take the whole archive with them.
-    let found = catch_unwind(AssertUnwindSafe(|| extract(page)));
+    // The libraries must not take the whole archive with them, nor log each fault of a
+    // page.
+    let found =
+        catch_unwind(AssertUnwindSafe(|| with_default(NoSubscriber::default(), || extract(page))));
     found.unwrap_or_else(|_| Err(refused("it makes the reader of pages fail")))
 }
 

@@ -33,7 +33,6 @@ pub(super) struct Warc {
 }
 
 /// What is in a record.
-#[derive(Default)]
 struct Document {
     title: String,
     text: String,
