@@ -36,8 +36,15 @@ impl Cell {
 pub(super) struct RawRow {
     /// Its number in its file, from 1.
     pub(super) number: u64,
-    /// A cell for each column that was selected, in that order.
-    pub(super) cells: Result<Vec<Cell>, Reject>,
+    /// A cell for each column that was selected, in that order; `None` where it is no
+    /// document and passed over.
+    pub(super) cells: Option<Result<Vec<Cell>, Reject>>,
+}
+
+impl RawRow {
+    pub(super) fn new(number: u64, cells: Result<Vec<Cell>, Reject>) -> Self {
+        Self { number, cells: Some(cells) }
+    }
 }
 
 /// Why a row is not scored.

@@ -7,6 +7,7 @@ mod evaluation;
 mod formats;
 mod harness;
 mod limits;
+mod pages;
 mod properties;
 mod rejects;
 mod report;

@@ -160,7 +160,7 @@ fn gold_label(task: &Task, value: &str) -> Option<usize> {
 }
 
 fn rows(mut source: Source) -> impl Iterator<Item = Result<Row, ArchiveError>> {
-    std::iter::from_fn(move || source.next_row().transpose())
+    std::iter::from_fn(move || source.next_row(&AtomicBool::new(false)).transpose())
 }
 
 /// `limit` of `total` rows, evenly spread, since files are often in order of their labels.

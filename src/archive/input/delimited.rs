@@ -69,12 +69,12 @@ impl RowReader for Delimited {
         let mut records = std::mem::take(&mut self.records);
         let cells = match records.next()? {
             None => None,
-            Some(Err(bytes)) => Some(Err(too_large(bytes))),
+            Some(Err(bytes)) => Some(Err(too_large(bytes, self.records.max_bytes))),
             Some(Ok(record)) => Some(self.cells(&record)),
         };
         self.records = records;
         self.rows += 1;
-        Ok(cells.map(|cells| RawRow { number: self.rows, cells }))
+        Ok(cells.map(|cells| RawRow::new(self.rows, cells)))
     }
 }
 
@@ -183,9 +183,10 @@ mod tests {
         while let Some(row) = reader.next_row().unwrap() {
             rows.push(row);
         }
-        let text = |row: usize| rows[row].cells.as_ref().unwrap()[0].as_str();
+        let cells = |row: usize| rows[row].cells.as_ref().unwrap();
+        let text = |row: usize| cells(row).as_ref().unwrap()[0].as_str();
         assert_eq!((text(0), text(1), rows.len()), ("a, \"b\"\nc", "only", 4));
-        let reason = |row: usize| rows[row].cells.as_ref().unwrap_err().reason;
+        let reason = |row: usize| cells(row).as_ref().unwrap_err().reason;
         assert_eq!(reason(2), RejectReason::Malformed);
         assert_eq!(reason(3), RejectReason::RowTooLarge);
     }

@@ -17,6 +17,8 @@ use html5ever::tokenizer::{Token, TokenSink, TokenSinkResult, Tokenizer, Tokeniz
 use html5ever::tree_builder::{TreeBuilder, TreeBuilderOpts};
 use tracing::subscriber::{NoSubscriber, with_default};
 
+use super::attributes::{Attributes, Told};
+use super::malformed;
 use crate::archive::row::{Reject, RejectReason};
 
 /// Elements, texts and comments of a page.
@@ -27,8 +29,8 @@ const MAX_DEPTH: usize = 512;
 const MAX_BYTES_AT_DEPTH: usize = 256 << 20;
 /// Attributes that are kept of an element.
 const MAX_ATTRIBUTES: usize = 64;
-/// Places within one tag at which an attribute may begin.
-const MAX_BREAKS: usize = 1 << 14;
+/// Attributes of one tag that are read.
+const MAX_ATTRIBUTES_READ: usize = 1 << 14;
 /// Characters of an article with which it is whole. With fewer, what looked like
 /// buttons or menus is taken too; so these are not Mozilla's 500, but those of a brief.
 const BRIEF_CHARS: usize = 200;
@@ -46,14 +48,21 @@ pub(super) fn article(page: &str) -> Result<(String, String), Reject> {
     // page.
     let found =
         catch_unwind(AssertUnwindSafe(|| with_default(NoSubscriber::default(), || extract(page))));
-    found.unwrap_or_else(|_| Err(refused("it makes the reader of pages fail")))
+    found.unwrap_or_else(|_| Err(malformed("it makes the reader of pages fail")))
 }
 
 fn extract(page: &str) -> Result<(String, String), Reject> {
     let document = parse(page)?;
     let depth = depth(&document);
-    if depth > MAX_DEPTH || page.len().saturating_mul(depth) > MAX_BYTES_AT_DEPTH {
-        return Err(refused("its elements stand too deep in each other for its size"));
+    if depth > MAX_DEPTH {
+        return Err(too_deep(depth));
+    }
+    if page.len().saturating_mul(depth) > MAX_BYTES_AT_DEPTH {
+        return Err(malformed(format!(
+            "its elements stand {depth} deep in each other, more than the {} of a page of {} bytes",
+            MAX_BYTES_AT_DEPTH / page.len().max(1),
+            page.len()
+        )));
     }
     // Each address would be written out with it, however long it is.
     document.select("base").remove();
@@ -70,55 +79,69 @@ fn extract(page: &str) -> Result<(String, String), Reject> {
     for heading in page.doc.select("h1, h2").nodes() {
         heading_bytes += title_bytes + heading.text().len();
         if heading_bytes > MAX_HEADING_BYTES {
-            return Err(refused("its headings are too long"));
+            return Err(malformed(format!(
+                "its headings, and its title for each, have more than {MAX_HEADING_BYTES} bytes"
+            )));
         }
     }
     let article = page.parse().map_err(no_article)?;
     Ok((article.title, article.text_content.to_string()))
 }
 
-fn refused(message: &str) -> Reject {
-    Reject::new(RejectReason::Malformed, message)
+fn too_deep(depth: usize) -> Reject {
+    malformed(format!("its elements stand {depth} deep in each other, more than {MAX_DEPTH}"))
 }
 
 /// The tree of `page`.
 fn parse(page: &str) -> Result<Document, Reject> {
     let options = TreeBuilderOpts { scripting_enabled: false, ..TreeBuilderOpts::default() };
     let builder = TreeBuilder::new(Document::default(), options);
-    let watched = Watched { builder, tokens: Cell::new(0) };
+    let watched = Watched { builder, told: Cell::new(Told::Nothing) };
     let tokenizer = Tokenizer::new(watched, TokenizerOpts::default());
     let input = BufferQueue::default();
-    let (mut rest, mut breaks, mut tokens) = (page, 0, 0);
+    let mut attributes = Attributes::new();
+    let mut rest = page;
     while !rest.is_empty() {
         let mut end = STEP_BYTES.min(rest.len());
         while !rest.is_char_boundary(end) {
             end += 1;
         }
-        let (step, after) = rest.split_at(end);
+        let (part, after) = rest.split_at(end);
         rest = after;
-        input.push_back(StrTendril::from(step));
-        // It stops after scripts.
-        while !matches!(tokenizer.feed(&input), TokenizerResult::Done) {}
-
-        let sink = &tokenizer.sink;
-        if sink.tokens.get() > tokens {
-            (tokens, breaks) = (sink.tokens.get(), 0);
+        for step in tags(part) {
+            input.push_back(StrTendril::from(step));
+            // It stops after scripts.
+            while !matches!(tokenizer.feed(&input), TokenizerResult::Done) {}
+            attributes.follow(step, tokenizer.sink.told.take());
         }
-        breaks += step.bytes().filter(|byte| b" \t\r\n\x0c/'\"".contains(byte)).count();
-        if breaks > MAX_BREAKS {
-            return Err(refused("one of its tags is too long"));
+        if attributes.count() > MAX_ATTRIBUTES_READ {
+            let message = format!("one of its tags has more than {MAX_ATTRIBUTES_READ} attributes");
+            return Err(malformed(message));
         }
-        if sink.builder.sink.tree.len() > MAX_NODES {
-            return Err(refused("it has too many elements"));
+        let builder = &tokenizer.sink.builder;
+        if builder.sink.tree.len() > MAX_NODES {
+            return Err(malformed(format!("it has more than {MAX_NODES} elements and texts")));
         }
         let open = Count(Cell::new(0));
-        sink.builder.trace_handles(&open);
+        builder.trace_handles(&open);
         if open.0.get() > MAX_DEPTH {
-            return Err(refused("its elements stand too deep in each other"));
+            return Err(too_deep(open.0.get()));
         }
     }
     tokenizer.end();
     Ok(tokenizer.sink.builder.sink)
+}
+
+/// `part` cut before each `<`.
+fn tags(part: &str) -> impl Iterator<Item = &str> {
+    let mut rest = part;
+    std::iter::from_fn(move || {
+        let first = rest.chars().next()?.len_utf8();
+        let end = rest.get(first..)?.find('<').map_or(rest.len(), |at| at + first);
+        let (step, after) = rest.split_at_checked(end)?;
+        rest = after;
+        Some(step)
+    })
 }
 
 /// How many nodes stand in each other.
@@ -143,22 +166,26 @@ fn depth(document: &Document) -> usize {
     }
 }
 
-/// Hands the tokens on to the builder of the tree, and counts them.
+/// Hands the tokens on to the builder of the tree, and keeps what they were.
 struct Watched {
     builder: TreeBuilder<NodeId, Document>,
-    tokens: Cell<u64>,
+    told: Cell<Told>,
 }
 
 impl TokenSink for Watched {
     type Handle = NodeId;
 
     fn process_token(&self, mut token: Token, line: u64) -> TokenSinkResult<NodeId> {
-        match &mut token {
-            Token::ParseError(_) => return TokenSinkResult::Continue,
-            Token::TagToken(tag) => tag.attrs.truncate(MAX_ATTRIBUTES),
-            _ => {}
+        if let Token::TagToken(tag) = &mut token {
+            tag.attrs.truncate(MAX_ATTRIBUTES);
         }
-        self.tokens.set(self.tokens.get() + 1);
+        let told = match &token {
+            Token::ParseError(_) => return TokenSinkResult::Continue,
+            Token::TagToken(_) | Token::CommentToken(_) | Token::DoctypeToken(_) => Told::Markup,
+            Token::CharacterTokens(_) | Token::NullCharacterToken => Told::Text,
+            Token::EOFToken => Told::Nothing,
+        };
+        self.told.set(told.max(self.told.get()));
         self.builder.process_token(token, line)
     }
 

@@ -4,10 +4,11 @@ use std::io::Read;
 use std::sync::LazyLock;
 
 use encoding_rs::Encoding;
-use flate2::read::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
+use flate2::bufread::{DeflateDecoder, GzDecoder, ZlibDecoder};
 use regex::bytes::Regex;
 
 use super::decompress::FREE_BYTES;
+use super::malformed;
 use crate::archive::row::{Reject, RejectReason};
 
 /// Fields of a record or response, at most.
@@ -69,9 +70,9 @@ pub(super) struct Fields(Vec<(String, String)>);
 
 impl Fields {
     /// Those at the start of `bytes` and the number of bytes to the end of the blank
-    /// line after them; `None` if there is no such line. Lines that are no field are
-    /// passed over, and a field may go on in indented lines.
-    pub(super) fn parse(bytes: &[u8]) -> Option<(Self, usize)> {
+    /// line after them, or why they cannot be read. Lines that are no field are passed
+    /// over, and a field may go on in indented lines.
+    pub(super) fn parse(bytes: &[u8]) -> Result<(Self, usize), String> {
         // In a response crawlers' faults are forgiven.
         const STATUS: &[u8] = b"HTTP/1.1 200\r\n";
         let mut config = httparse::ParserConfig::default();
@@ -82,21 +83,34 @@ impl Fields {
         let whole = [STATUS, bytes].concat();
         let mut room = vec![httparse::EMPTY_HEADER; MAX_FIELDS];
         let mut response = httparse::Response::new(&mut room);
-        let httparse::Status::Complete(end) = config.parse_response(&mut response, &whole).ok()?
-        else {
-            return None;
+        let end = match config.parse_response(&mut response, &whole) {
+            Ok(httparse::Status::Complete(end)) => end,
+            Ok(httparse::Status::Partial) => {
+                return Err(format!("have no end within {} bytes", bytes.len()));
+            }
+            Err(httparse::Error::TooManyHeaders) => {
+                return Err(format!("are more than {MAX_FIELDS}"));
+            }
+            Err(error) => return Err(format!("are broken: {error}")),
         };
         let field = |field: &httparse::Header<'_>| {
             let value = String::from_utf8_lossy(field.value).replace(['\r', '\n'], " ");
             (field.name.to_ascii_lowercase(), value.trim().to_owned())
         };
         let fields = response.headers.iter().map(field).collect();
-        Some((Self(fields), end.saturating_sub(STATUS.len())))
+        Ok((Self(fields), end.saturating_sub(STATUS.len())))
     }
 
     /// The first field `name`, which is in small letters.
     pub(super) fn get(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|field| field.0 == name).map(|field| field.1.as_str())
+    }
+
+    /// The words between commas of all fields `name`, in small letters.
+    fn list(&self, name: &str) -> impl Iterator<Item = String> {
+        let values = self.0.iter().filter(move |field| field.0 == name);
+        let words = values.flat_map(|field| field.1.split(','));
+        words.map(|word| word.trim().to_ascii_lowercase()).filter(|word| !word.is_empty())
     }
 
     /// The media type that the field `name` says, without its parameters.
@@ -112,73 +126,112 @@ pub(super) struct Response {
 }
 
 impl Response {
-    /// The head at the start of `bytes`, and its length, if it is there whole.
-    pub(super) fn parse(bytes: &[u8]) -> Option<(Self, usize)> {
-        // Crawlers write versions that there are not, such as `HTTP/2 200`.
-        let line_bytes = bytes.iter().position(|&byte| byte == b'\n')? + 1;
-        let (line, rest) = bytes.split_at_checked(line_bytes)?;
-        let line = String::from_utf8_lossy(line);
-        let mut words = line.split_ascii_whitespace();
-        words.next().filter(|version| version.starts_with("HTTP/"))?;
-        let status = words.next()?.parse().ok()?;
-        let (fields, fields_bytes) = Fields::parse(rest)?;
-        Some((Self { status, fields }, line_bytes + fields_bytes))
+    /// The head at the start of `bytes`, and its length, or why it cannot be read.
+    pub(super) fn parse(bytes: &[u8]) -> Result<(Self, usize), String> {
+        let line_bytes = bytes.iter().position(|&byte| byte == b'\n').map_or(0, |end| end + 1);
+        let (line, rest) = bytes.split_at_checked(line_bytes).unwrap_or_default();
+        let status = status(line).ok_or("does not begin with a status line")?;
+        let (fields, fields_bytes) =
+            Fields::parse(rest).map_err(|why| format!("has fields that {why}"))?;
+        Ok((Self { status, fields }, line_bytes + fields_bytes))
     }
 
     /// What `body` transfers, decoded. A crawler may have decoded it and left the
     /// fields as they were; so it is only taken for what it says if it looks so.
     pub(super) fn payload(&self, body: Vec<u8>, limits: Limits) -> Result<Vec<u8>, Reject> {
-        let coding = |name| self.fields.get(name).unwrap_or_default().to_ascii_lowercase();
-        let body = match coding("transfer-encoding").contains("chunked") {
-            true => unchunked(&body).unwrap_or(body),
-            false => body,
+        // A page, perhaps after a byte order mark.
+        if let [b'<', ..] | [0xef, 0xbb, 0xbf, ..] = body.trim_ascii_start() {
+            return Ok(body);
+        }
+        let mut codings: Vec<String> = ["content-encoding", "transfer-encoding"]
+            .map(|name| self.fields.list(name))
+            .into_iter()
+            .flatten()
+            .collect();
+        let chunked = codings.last().is_some_and(|coding| coding == "chunked");
+        codings.retain(|coding| !matches!(&**coding, "identity" | "none" | "chunked"));
+        let body = if chunked { unchunked(body)? } else { body };
+
+        let limit = (body.len() as u64).saturating_mul(limits.max_expansion).max(FREE_BYTES);
+        let (limit, allows_more) = match limits.max_bytes as u64 {
+            max_bytes if max_bytes <= limit => (max_bytes, "--max-row-bytes"),
+            _ => (limit, "--max-expansion"),
         };
-        let coding = coding("content-encoding");
-        let decoder: Box<dyn Read + '_> = match (coding.as_str(), body.trim_ascii_start()) {
-            // A page, perhaps after a byte order mark.
-            (_, [b'<', ..] | [0xef, 0xbb, 0xbf, ..]) => return Ok(body),
-            ("gzip" | "x-gzip", [0x1f, 0x8b, ..]) => Box::new(MultiGzDecoder::new(&*body)),
-            ("deflate", [0x78, ..]) => Box::new(ZlibDecoder::new(&*body)),
-            ("deflate", _) => Box::new(DeflateDecoder::new(&*body)),
-            ("br" | "zstd" | "compress", _) => {
-                let message = format!("its content is compressed by {coding:?}, which is not read");
-                return Err(Reject::new(RejectReason::Malformed, message));
+        let codings: Vec<&str> = codings.iter().map(String::as_str).collect();
+        let decoded = match (&*codings, &*body) {
+            ([] | ["gzip" | "x-gzip"], [0x1f, 0x8b, ..]) => gunzip(&body, limit),
+            ([], _) => return Ok(body),
+            (["deflate"], [0x78, ..]) => decode(ZlibDecoder::new(&*body), limit),
+            (["deflate"], _) => decode(DeflateDecoder::new(&*body), limit),
+            _ => {
+                let message =
+                    format!("its content is coded as {:?}, which is not read", codings.join(", "));
+                return Err(malformed(message));
             }
-            _ => return Ok(body),
         };
-        let expanded = (body.len() as u64).saturating_mul(limits.max_expansion).max(FREE_BYTES);
-        let limit = expanded.min(limits.max_bytes as u64);
-        let mut payload = Vec::new();
-        decoder.take(limit + 1).read_to_end(&mut payload).map_err(|error| {
-            let message = format!("its content cannot be decompressed: {error}");
-            Reject::new(RejectReason::Malformed, message)
-        })?;
-        if payload.len() as u64 > limit {
-            let message = format!(
-                "decompressed it has more than {limit} bytes; --max-row-bytes and \
-                 --max-expansion allow more"
-            );
+        let decoded = decoded
+            .map_err(|error| malformed(format!("its content cannot be decompressed: {error}")))?;
+        if decoded.len() as u64 > limit {
+            let message =
+                format!("decompressed it has more than {limit} bytes; {allows_more} allows more");
             return Err(Reject::new(RejectReason::RowTooLarge, message));
         }
-        Ok(payload)
+        Ok(decoded)
     }
 }
 
-/// The chunks of `body` together, as far as they are there; `None` if it has none.
-fn unchunked(body: &[u8]) -> Option<Vec<u8>> {
+/// The number in a status line. Crawlers write versions that there are not, such as
+/// `HTTP/2 200`.
+fn status(line: &[u8]) -> Option<u16> {
+    let line = String::from_utf8_lossy(line);
+    let mut words = line.split_ascii_whitespace();
+    words.next().filter(|version| version.starts_with("HTTP/"))?;
+    words.next()?.parse().ok()
+}
+
+/// `limit` bytes of what `decoder` gives, or one more if there are more.
+fn decode(decoder: impl Read, limit: u64) -> std::io::Result<Vec<u8>> {
+    let mut decoded = Vec::new();
+    decoder.take(limit + 1).read_to_end(&mut decoded)?;
+    Ok(decoded)
+}
+
+/// The members of gzip at the start of `body`. Servers leave bytes after them, which
+/// browsers pass over too.
+fn gunzip(mut body: &[u8], limit: u64) -> std::io::Result<Vec<u8>> {
+    let mut decoded = Vec::new();
+    while body.starts_with(&[0x1f, 0x8b]) {
+        let mut member = GzDecoder::new(body);
+        let room = (limit + 1).saturating_sub(decoded.len() as u64);
+        if member.by_ref().take(room).read_to_end(&mut decoded)? as u64 == room {
+            break;
+        }
+        body = member.into_inner();
+    }
+    Ok(decoded)
+}
+
+/// The chunks of `body` together; `body` itself if it does not begin with one.
+fn unchunked(body: Vec<u8>) -> Result<Vec<u8>, Reject> {
     let mut whole = Vec::with_capacity(body.len());
-    let mut rest = body;
+    let mut rest = &*body;
     while rest.first().is_some_and(u8::is_ascii_hexdigit)
         && let Ok(httparse::Status::Complete((start, size))) = httparse::parse_chunk_size(rest)
     {
-        let size = usize::try_from(size).unwrap_or(usize::MAX);
-        let chunk = rest.get(start..).unwrap_or_default();
-        whole.extend_from_slice(chunk.get(..size).unwrap_or(chunk));
-        let after = chunk.get(size..).unwrap_or_default();
-        rest = after.strip_prefix(b"\r\n").unwrap_or(after);
-        if size == 0 || rest.is_empty() {
-            return Some(whole);
+        if size == 0 {
+            return Ok(whole);
         }
+        let size = usize::try_from(size).unwrap_or(usize::MAX);
+        let Some((chunk, after)) = rest.get(start..).and_then(|rest| rest.split_at_checked(size))
+        else {
+            return Err(cut_chunks(whole.len()));
+        };
+        whole.extend_from_slice(chunk);
+        rest = after.strip_prefix(b"\r\n").unwrap_or(after);
     }
-    (rest.len() < body.len()).then_some(whole)
+    if whole.is_empty() { Ok(body) } else { Err(cut_chunks(whole.len())) }
+}
+
+fn cut_chunks(bytes: usize) -> Reject {
+    malformed(format!("its chunks are broken after {bytes} bytes, so that its end is missing"))
 }

@@ -34,7 +34,9 @@ impl JsonLines {
     fn next_line(&mut self) -> Result<Option<NumberedLine>, FileError> {
         while let Some((number, line)) = self.lines.next()? {
             match line {
-                Line::TooLong(bytes) => return Ok(Some((number, Err(too_large(bytes))))),
+                Line::TooLong(bytes) => {
+                    return Ok(Some((number, Err(too_large(bytes, self.lines.max_bytes)))));
+                }
                 Line::Whole(line) if line.trim_ascii().is_empty() => {}
                 Line::Whole(line) => return Ok(Some((number, Ok(line.to_vec())))),
             }
@@ -81,7 +83,7 @@ impl RowReader for JsonLines {
         };
         Ok(line.map(|(number, line)| {
             let cells = line.and_then(|line| parse(&line, &self.wanted));
-            RawRow { number, cells }
+            RawRow::new(number, cells)
         }))
     }
 }

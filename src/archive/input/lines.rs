@@ -7,7 +7,7 @@ const BUFFER_BYTES: usize = 64 << 10;
 /// Reads lines, by `\n`, `\r\n` or the end of the stream.
 pub(super) struct Lines {
     reader: BufReader<Box<dyn Read + Send>>,
-    max_bytes: usize,
+    pub(super) max_bytes: usize,
     line: Vec<u8>,
     number: u64,
 }

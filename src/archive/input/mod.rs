@@ -8,7 +8,9 @@
 //! | `formats` | which format a file has |
 //! | `lines`, `jsonl`, `delimited`, `parquet`, `plain`, `warc` | one reader a format |
 //! | `http`, `html` | what is in a record of WARC: responses, and articles on pages |
+//! | `attributes` | counts those of a tag before it is whole |
 
+mod attributes;
 mod decompress;
 mod delimited;
 mod discover;
@@ -27,7 +29,7 @@ use std::fs::File;
 use std::io::{Cursor, Read};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use encoding_rs::Encoding;
 
@@ -44,7 +46,7 @@ use self::plain::{TextFile, TextLines};
 use self::warc::Warc;
 use super::columns::{ColumnNames, Columns, Fields, listed};
 use super::error::{ArchiveError, FileError};
-use super::row::{RawRow, Reject, RejectReason};
+use super::row::{Cell, RawRow, Reject, RejectReason};
 
 /// Bytes looked at to know a format and a delimiter.
 const HEAD_BYTES: usize = 4 << 10;
@@ -84,7 +86,7 @@ trait RowReader: Send {
     /// Says which columns each row shall have, second.
     fn select(&mut self, wanted: &[String]) -> Result<(), FileError>;
 
-    /// The next row; `None` at the end.
+    /// The next row, or what is passed over on the way to it; `None` at the end.
     fn next_row(&mut self) -> Result<Option<RawRow>, FileError>;
 }
 
@@ -178,14 +180,21 @@ impl Source {
     /// The next row; `None` at the end of the last file.
     ///
     /// # Errors
-    /// If a file cannot be read on.
-    pub(super) fn next_row(&mut self) -> Result<Option<Row>, ArchiveError> {
+    /// If a file cannot be read on, or `stop` has been set.
+    pub(super) fn next_row(&mut self, stop: &AtomicBool) -> Result<Option<Row>, ArchiveError> {
         loop {
-            let file = match &mut self.current {
+            if stop.load(Ordering::Relaxed) {
+                return Err(ArchiveError::Stopped);
+            }
+            let (file, error) = match &mut self.current {
                 Some(reader) => {
                     let file = self.next.saturating_sub(1);
                     match guarded(|| reader.next_row()) {
-                        Ok(Some(row)) => return Ok(Some(self.row_of(file, row))),
+                        Ok(Some(RawRow { number, cells })) => {
+                            self.row = number;
+                            let Some(cells) = cells else { continue };
+                            return Ok(Some(self.row_of(file, cells)));
+                        }
                         Ok(None) => {
                             self.end_file(file);
                             continue;
@@ -212,31 +221,22 @@ impl Source {
                     }
                 }
             };
-            let (file, error) = file;
             let damage = self.fault(file, error);
             if !matches!(damage, ArchiveError::Damaged { .. }) || !self.settings.skip_damaged {
                 return Err(damage);
             }
-            let row = Row {
-                file,
-                number: self.row + 1,
-                position: self.position(),
-                content: Err(Reject::new(RejectReason::DamagedFile, damage.to_string())),
-            };
+            self.row += 1;
+            let reject = Reject::new(RejectReason::DamagedFile, damage.to_string());
+            let row = self.row_of(file, Err(reject));
             self.end_file(file);
             return Ok(Some(row));
         }
     }
 
-    fn row_of(&mut self, file: usize, row: RawRow) -> Row {
-        self.row = row.number;
+    fn row_of(&self, file: usize, cells: Result<Vec<Cell>, Reject>) -> Row {
         let fields = |cells: Vec<_>| self.columns.fields(&self.selection, &cells);
-        Row {
-            file,
-            number: row.number,
-            position: self.position(),
-            content: row.cells.and_then(fields),
-        }
+        let content = cells.and_then(fields);
+        Row { file, number: self.row, position: self.position(), content }
     }
 
     fn end_file(&mut self, file: usize) {
@@ -355,7 +355,11 @@ fn not_utf8(error: &std::str::Utf8Error) -> Reject {
     Reject::new(RejectReason::InvalidEncoding, message)
 }
 
-fn too_large(bytes: u64) -> Reject {
-    let message = format!("it has {bytes} bytes, more than are read; --max-row-bytes allows more");
+fn malformed(message: impl Into<String>) -> Reject {
+    Reject::new(RejectReason::Malformed, message)
+}
+
+fn too_large(bytes: u64, limit: usize) -> Reject {
+    let message = format!("it has {bytes} bytes, more than {limit}; --max-row-bytes allows more");
     Reject::new(RejectReason::RowTooLarge, message)
 }

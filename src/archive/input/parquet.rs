@@ -131,11 +131,11 @@ impl RowReader for ParquetRows {
         let cells: Result<Vec<Cell>, Reject> = self.columns.iter().map(cell).collect();
         let cells = cells.and_then(|cells| {
             let bytes: usize = cells.iter().map(Cell::len).sum();
-            if bytes > max_bytes { Err(too_large(bytes as u64)) } else { Ok(cells) }
+            if bytes > max_bytes { Err(too_large(bytes as u64, max_bytes)) } else { Ok(cells) }
         });
         self.row += 1;
         self.rows += 1;
-        Ok(Some(RawRow { number: self.rows, cells }))
+        Ok(Some(RawRow::new(self.rows, cells)))
     }
 }
 

@@ -41,8 +41,8 @@ impl RowReader for TextFile {
         reader.by_ref().take(self.max_bytes as u64 + 1).read_to_end(&mut bytes)?;
         if bytes.len() > self.max_bytes {
             let rest = std::io::copy(&mut reader, &mut std::io::sink())?;
-            let cells = Err(too_large(bytes.len() as u64 + rest));
-            return Ok(Some(RawRow { number: 1, cells }));
+            let cells = Err(too_large(bytes.len() as u64 + rest, self.max_bytes));
+            return Ok(Some(RawRow::new(1, cells)));
         }
         let text = String::from_utf8(bytes);
         let cells = text.map_err(|error| not_utf8(&error.utf8_error())).map(|text| {
@@ -53,7 +53,7 @@ impl RowReader for TextFile {
             };
             self.wanted.iter().map(cell).collect()
         });
-        Ok(Some(RawRow { number: 1, cells }))
+        Ok(Some(RawRow::new(1, cells)))
     }
 }
 
@@ -84,7 +84,7 @@ impl RowReader for TextLines {
             let line = match line {
                 Line::Whole(line) if line.trim_ascii().is_empty() => continue,
                 Line::Whole(line) => str::from_utf8(line).map_err(|error| not_utf8(&error)),
-                Line::TooLong(bytes) => Err(too_large(bytes)),
+                Line::TooLong(bytes) => Err(too_large(bytes, self.lines.max_bytes)),
             };
             let cells = line.map(|line| {
                 let cell = |name: &String| match name.as_str() {
@@ -93,7 +93,7 @@ impl RowReader for TextLines {
                 };
                 self.wanted.iter().map(cell).collect()
             });
-            return Ok(Some(RawRow { number, cells }));
+            return Ok(Some(RawRow::new(number, cells)));
         }
         Ok(None)
     }

@@ -1,5 +1,6 @@
 //! WARC files, as crawlers write them (ISO 28500): a document is a record with a page
-//! or a text in it. Other records are passed over, but counted.
+//! or a text in it. Other records are passed over, but counted, and what a crawler cut
+//! is set aside, since half an article may say something else than the whole.
 //!
 //! `httparse` reads the fields of a record, which are written as those of HTTP are.
 
@@ -9,7 +10,7 @@ use encoding_rs::{Encoding, UTF_8};
 
 use super::html::article;
 use super::http::{self, Fields, Kind};
-use super::{RowReader, too_large};
+use super::{RowReader, malformed, too_large};
 use crate::archive::error::FileError;
 use crate::archive::row::{Cell, RawRow, Reject, RejectReason};
 
@@ -83,11 +84,12 @@ impl Warc {
             }
             fields_at.get_or_insert(head.len());
             if line.last() != Some(&b'\n') {
-                let message = match head.len() < MAX_HEAD_BYTES {
-                    true => "it ends inside a record",
-                    false => "the fields of a record are too long",
-                };
-                return Err(self.damaged(message));
+                return Err(match head.len() < MAX_HEAD_BYTES {
+                    true => self.damaged("it ends inside a record"),
+                    false => self.damaged(&format!(
+                        "the fields of a record have more than {MAX_HEAD_BYTES} bytes"
+                    )),
+                });
             }
             if matches!(line, b"\n" | b"\r\n") {
                 break;
@@ -95,7 +97,7 @@ impl Warc {
         }
         let fields = head.get(fields_at.unwrap_or_default()..).unwrap_or_default();
         let fields = Fields::parse(fields).map(|(fields, _)| fields);
-        fields.map(Some).ok_or_else(|| self.damaged("the fields of a record are broken"))
+        fields.map(Some).map_err(|why| self.damaged(&format!("the fields of a record {why}")))
     }
 }
 
@@ -110,22 +112,18 @@ impl RowReader for Warc {
     }
 
     fn next_row(&mut self) -> Result<Option<RawRow>, FileError> {
-        while let Some(fields) = self.head()? {
-            let length = fields.get("content-length").and_then(|length| length.parse().ok());
-            let length: u64 =
-                length.ok_or_else(|| self.damaged("a record does not say its length"))?;
-            let mut body = (&mut self.reader).take(length);
-            let document = document(&fields, &mut body, self.limits, self.encoding)?;
-            std::io::copy(&mut body, &mut std::io::sink())?;
-            if body.limit() > 0 {
-                return Err(self.damaged("it ends inside a record"));
-            }
-            if let Some(document) = document {
-                let cells = document.map(|document| cells(&self.wanted, &fields, &document));
-                return Ok(Some(RawRow { number: self.records, cells }));
-            }
+        let Some(fields) = self.head()? else { return Ok(None) };
+        let length = fields.get("content-length").and_then(|length| length.parse().ok());
+        let length: u64 = length.ok_or_else(|| self.damaged("a record does not say its length"))?;
+        let mut body = (&mut self.reader).take(length);
+        let document = document(&fields, &mut body, self.limits, self.encoding)?;
+        std::io::copy(&mut body, &mut std::io::sink())?;
+        if body.limit() > 0 {
+            return Err(self.damaged("it ends inside a record"));
         }
-        Ok(None)
+        let cells = document
+            .map(|document| document.map(|document| cells(&self.wanted, &fields, &document)));
+        Ok(Some(RawRow { number: self.records, cells }))
     }
 }
 
@@ -161,9 +159,9 @@ fn document(
         "response" if fields.media_type("content-type") == "application/http" => {
             let mut start = Vec::new();
             body.by_ref().take(MAX_HEAD_BYTES as u64).read_to_end(&mut start)?;
-            let Some((response, head_bytes)) = http::Response::parse(&start) else {
-                let message = "its HTTP response has no head that can be read";
-                return Ok(Some(Err(Reject::new(RejectReason::Malformed, message))));
+            let (response, head_bytes) = match http::Response::parse(&start) {
+                Ok(parsed) => parsed,
+                Err(why) => return Ok(Some(Err(malformed(format!("its HTTP response {why}"))))),
             };
             if response.status != 200 {
                 return Ok(None);
@@ -183,8 +181,17 @@ fn document(
         Some(kind) => kind,
         None => return Ok(None),
     };
+    if let Some(why) = fields.get("warc-truncated") {
+        return Ok(Some(Err(malformed(format!("the crawler cut it (WARC-Truncated: {why})")))));
+    }
+    if let Some(segment) = fields.get("warc-segment-number") {
+        let message = format!(
+            "it is in several records (WARC-Segment-Number: {segment}), which are not put together"
+        );
+        return Ok(Some(Err(malformed(message))));
+    }
     if length > limits.max_bytes as u64 {
-        return Ok(Some(Err(too_large(length))));
+        return Ok(Some(Err(too_large(length, limits.max_bytes))));
     }
     body.read_to_end(&mut bytes)?;
     let payload = match &response {

@@ -1,11 +1,10 @@
 //! The first stage: the rows of the archive, in chunks.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::SyncSender;
 
 use super::Sent;
 use crate::archive::columns::Fields;
-use crate::archive::error::ArchiveError;
 use crate::archive::input::{Row, Source};
 
 /// Rows, and about bytes, that go to the next stage at a time.
@@ -23,8 +22,7 @@ pub(in crate::archive) fn read(
     let mut chunk = Vec::new();
     let mut bytes = 0;
     let end = loop {
-        let row = match source.next_row() {
-            _ if stop.load(Ordering::Relaxed) => break Err(ArchiveError::Stopped),
+        let row = match source.next_row(stop) {
             Err(error) => break Err(error),
             Ok(None) => break Ok(None),
             Ok(Some(_)) if left > 0 => {
