@@ -10,10 +10,12 @@
 //!   that of the same calls on the idle server;
 //! - **flood**: p99 of one client's calls while another client keeps 64 calls open, against the
 //!   same;
-//! - **overload**: calls that arrive at ten times the rate which the server can answer, each with a
+//! - **overload**: calls with leads, then articles, at ten times the rate that the server can answer, each with a
 //!   deadline, counted from when it should have been sent: how many documents a second are answered
-//!   in time, against the most that it can do, before and after. Callers and server share the CPUs,
-//!   and ten times the calls cost callers ten times the work; so it is also said what that leaves.
+//!   in time, against the most that it can do just before and after, in turns since machines
+//!   drift. Callers and server share the CPUs, and ten times the calls cost callers ten times the
+//!   work; so it is also said what that leaves, and what CPU time the engine has, which does not
+//!   drift.
 //!
 //! `TASNIF_BENCH_SECONDS` is the length of each part, 20 by default. `cargo bench --bench server
 //! -- overload` runs that part alone.
@@ -41,8 +43,8 @@ use tonic::{Code, Request};
 
 const TOKENS: [(&str, &str); 2] =
     [("news", "token-of-the-newsroom"), ("archive", "token-of-the-archive")];
-/// The threads of the callers: they take turns with the server on the same CPUs.
-const CLIENTS: &str = "clients";
+/// Sentences of an article; of its title and lead there are two.
+const ARTICLE: usize = 12;
 /// Calls that a flood keeps open.
 const FLOOD: usize = 64;
 /// Between two interactive calls of a client: without it the client would take half of the
@@ -50,6 +52,8 @@ const FLOOD: usize = 64;
 const PAUSE: Duration = Duration::from_millis(50);
 /// How many times its capacity an overloaded server is offered.
 const OVERLOAD: f64 = 10.0;
+/// Turns of an overload.
+const ROUNDS: u32 = 5;
 /// Deadline of a call in an overload.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -66,9 +70,10 @@ fn main() {
     if std::env::args().any(|arg| arg == "--list" || arg == "--test") {
         return;
     }
-    let runtime = |name: &str| Builder::new_multi_thread().thread_name(name).enable_all().build();
-    let server = runtime("server").unwrap();
-    runtime(CLIENTS).unwrap().block_on(run(server.handle()));
+    let server = Builder::new_multi_thread().enable_all().build().unwrap();
+    // All callers are on this thread, so as to take little from the server.
+    let clients = Builder::new_current_thread().enable_all().build().unwrap();
+    clients.block_on(run(server.handle()));
 }
 
 async fn run(server: &Handle) {
@@ -118,7 +123,9 @@ async fn run(server: &Handle) {
         flood(&newsroom, &other, time).await;
     }
     if asked("overload") {
-        overload(&newsroom, time).await;
+        for (what, sentences) in [("leads", 2), ("articles", ARTICLE)] {
+            overload(&newsroom, what, sentences, time).await;
+        }
     }
     stop.send(()).unwrap();
     serving.await.unwrap().unwrap();
@@ -240,11 +247,10 @@ async fn archive(client: &Client, loader: &Client, time: Duration) {
     let stop = Arc::new(AtomicBool::new(false));
     let read = Arc::new(AtomicUsize::new(0));
     let stopped = Arc::clone(&stop);
-    let requests =
-        tokio_stream::iter((0..).map(|index| ClassifyStreamRequest {
-            document: Some(document(index, 12)),
-            options: None,
-        }));
+    let requests = tokio_stream::iter((0..).map(|index| ClassifyStreamRequest {
+        document: Some(document(index, ARTICLE)),
+        options: None,
+    }));
     let requests =
         tokio_stream::StreamExt::take_while(requests, move |_| !stopped.load(Ordering::Relaxed));
     let reply = loader.client.clone().classify_stream(loader.request(requests)).await.unwrap();
@@ -286,121 +292,202 @@ async fn flood(client: &Client, flooder: &Client, time: Duration) {
     compare(&quiet, &busy);
 }
 
-async fn overload(client: &Client, time: Duration) {
-    println!("overload: {OVERLOAD} times the capacity, each call with {PATIENCE:?} to be answered");
-    let before = capacity(client, time).await;
+async fn overload(client: &Client, what: &str, sentences: usize, time: Duration) {
+    println!(
+        "overload: {OVERLOAD} times the capacity of {what}, each with {PATIENCE:?} to be answered"
+    );
+    let time = time / ROUNDS;
+    let (mut calls, mut goodput) = (Calls::default(), Vec::new());
+    let (mut of_rest, mut engine) = (Vec::new(), Vec::new());
+    let mut before = capacity(client, sentences, time).await;
     println!("  capacity {before}");
-    let gap = Duration::from_secs_f64(1.0 / (before.documents * OVERLOAD));
-    // What was cut off is at an end.
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    let (start, cpu) = (Instant::now(), clients_cpu());
-    let mut calls = JoinSet::new();
-    for index in 0.. {
-        let due = start + gap * index;
-        if due.duration_since(start) >= time {
-            break;
+    for _ in 0..ROUNDS {
+        let rate = before.documents * OVERLOAD;
+        let during = calls.overload(client, sentences, rate, time).await;
+        println!("  goodput {during}");
+        let after = capacity(client, sentences, time).await;
+        println!("  capacity {after}");
+        let mean = f64::midpoint(before.documents, after.documents);
+        goodput.push(during.documents / mean);
+        if let (Some(before), Some(during_cpu), Some(after)) =
+            (&before.cpu, &during.cpu, &after.cpu)
+        {
+            of_rest.push(during.documents / mean / (1.0 - during_cpu.callers));
+            engine.push(during_cpu.engine / f64::midpoint(before.engine, after.engine));
         }
-        tokio::time::sleep_until(due.into()).await;
-        let client = client.clone();
-        calls.spawn(async move {
-            let left = (due + PATIENCE).saturating_duration_since(Instant::now());
-            let outcome = client.call(index as usize, 2, Some(left)).await;
-            (outcome, due.elapsed())
-        });
+        before = after;
     }
-    let (mut good, mut late, mut refused, mut expired, mut other) = (0, 0, 0, 0, 0);
-    let mut latencies = histogram();
-    for (outcome, taken) in calls.join_all().await {
-        match outcome {
-            Ok(()) if taken <= PATIENCE => {
-                good += 1;
-                latencies.saturating_record(micros(taken));
-            }
-            Ok(()) => late += 1,
-            Err(Code::ResourceExhausted) => refused += 1,
-            Err(Code::DeadlineExceeded | Code::Cancelled) => expired += 1,
-            Err(_) => other += 1,
-        }
-    }
-    let during = Capacity::since(start, cpu, good as usize);
-    line("answered in time", &latencies);
+    let Calls { in_time, late, refused, expired, other } = calls;
+    line("answered in time", &in_time);
     println!("  refused {refused}, expired {expired}, late {late}, other {other}");
-    let after = capacity(client, time).await;
-    println!("  capacity afterwards {after}");
-    println!("  goodput {during}");
-    let share = 2.0 * during.documents / (before.documents + after.documents);
-    let of_rest = 2.0 * during.of_rest() / (before.of_rest() + after.of_rest());
-    println!("  {share:.2} of the capacity; {of_rest:.2} of it by the CPU time that callers leave");
-    let accepted = good + late + expired;
-    println!("  in time, of those accepted: {:.3}", f64::from(good) / f64::from(accepted.max(1)));
+    let accepted = in_time.len() + late + expired;
+    println!("  in time, of those accepted: {:.3}", in_time.len() as f64 / accepted.max(1) as f64);
+    println!("  goodput is {} of the capacity around it", spread(goodput));
+    if !engine.is_empty() {
+        println!("  {} of it by the CPU time that callers leave", spread(of_rest));
+        println!("  the engine has {} of the CPU time that it has at its capacity", spread(engine));
+    }
+}
+
+/// The median, and the least and the most.
+fn spread(mut values: Vec<f64>) -> String {
+    values.sort_by(f64::total_cmp);
+    let (middle, last) = (values.len() / 2, values.len() - 1);
+    format!("{:.2} ({:.2} to {:.2})", values[middle], values[0], values[last])
+}
+
+/// What became of calls.
+struct Calls {
+    /// Their latencies.
+    in_time: Histogram<u64>,
+    late: u64,
+    refused: u64,
+    expired: u64,
+    other: u64,
+}
+
+impl Default for Calls {
+    fn default() -> Self {
+        Self { in_time: histogram(), late: 0, refused: 0, expired: 0, other: 0 }
+    }
+}
+
+impl Calls {
+    /// Calls `rate` times a second until the queue is full, and then for `time`, of which the
+    /// goodput is returned. All are answered then.
+    async fn overload(
+        &mut self,
+        client: &Client,
+        sentences: usize,
+        rate: f64,
+        time: Duration,
+    ) -> Capacity {
+        let start = Instant::now();
+        let gap = Duration::from_secs_f64(1.0 / rate);
+        let mut calls = JoinSet::new();
+        let mut full = None;
+        for index in 0.. {
+            let due = start + gap * index;
+            if due.duration_since(start) >= PATIENCE + time {
+                break;
+            }
+            tokio::time::sleep_until(due.into()).await;
+            if due.duration_since(start) >= PATIENCE {
+                full.get_or_insert_with(|| (Instant::now(), CpuTimes::now()));
+            }
+            let client = client.clone();
+            calls.spawn(async move {
+                let left = (due + PATIENCE).saturating_duration_since(Instant::now());
+                let outcome = client.call(index as usize, sentences, Some(left)).await;
+                (outcome, due.elapsed(), Instant::now())
+            });
+        }
+        let (full, cpu) = full.unwrap();
+        let (end, cpu) = (Instant::now(), cpu.zip(CpuTimes::now()));
+        let mut good = 0;
+        for (outcome, taken, answered) in calls.join_all().await {
+            match outcome {
+                Ok(()) if taken <= PATIENCE => {
+                    good += usize::from((full..end).contains(&answered));
+                    self.in_time.saturating_record(micros(taken));
+                }
+                Ok(()) => self.late += 1,
+                Err(Code::ResourceExhausted) => self.refused += 1,
+                Err(Code::DeadlineExceeded | Code::Cancelled) => self.expired += 1,
+                Err(_) => self.other += 1,
+            }
+        }
+        Capacity::of(good, end - full, cpu)
+    }
 }
 
 /// What a server did in a while.
 struct Capacity {
     /// Documents a second.
     documents: f64,
-    /// The share of the CPUs that its callers took, from 0 to 1.
+    /// The shares of the CPUs that were taken, from 0 to 1, where they can be told.
+    cpu: Option<CpuShares>,
+}
+
+struct CpuShares {
     callers: f64,
+    engine: f64,
 }
 
 impl Capacity {
-    /// `documents` since `start`, when callers had taken `cpu`.
-    fn since(start: Instant, cpu: Duration, documents: usize) -> Self {
-        let seconds = start.elapsed().as_secs_f64();
-        let callers = clients_cpu().saturating_sub(cpu).as_secs_f64();
+    /// `documents` in `time`, at whose start and end the CPU times were `cpu`.
+    fn of(documents: usize, time: Duration, cpu: Option<(CpuTimes, CpuTimes)>) -> Self {
         let cpus = nn::default_threads() as f64;
-        Self { documents: documents as f64 / seconds, callers: callers / seconds / cpus }
-    }
-
-    /// Documents a second, if callers had taken nothing.
-    fn of_rest(&self) -> f64 {
-        self.documents / (1.0 - self.callers)
+        let share = |start: f64, end: f64| (end - start) / time.as_secs_f64() / cpus;
+        let cpu = cpu.map(|(start, end)| CpuShares {
+            callers: share(start.callers, end.callers),
+            engine: share(start.engine, end.engine),
+        });
+        Self { documents: documents as f64 / time.as_secs_f64(), cpu }
     }
 }
 
 impl fmt::Display for Capacity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { documents, callers } = self;
-        write!(f, "{documents:.1} documents/s; callers took {:.1} % of the CPUs", callers * 100.0)
+        write!(f, "{:.1} documents/s", self.documents)?;
+        let Some(CpuShares { callers, engine }) = self.cpu else { return Ok(()) };
+        let (callers, engine) = (callers * 100.0, engine * 100.0);
+        write!(f, "; of the CPUs {engine:.1} % for the engine, {callers:.1} % for the callers")
     }
 }
 
-/// CPU time of the callers' threads; nothing where it cannot be told.
-#[cfg(target_os = "linux")]
-fn clients_cpu() -> Duration {
-    let myself = procfs::process::Process::myself().unwrap();
-    let ticks = |task: procfs::process::Task| {
-        let stat = task.stat().ok()?;
-        // The first thread runs the part itself.
-        (stat.comm == CLIENTS || stat.pid == myself.pid).then_some(stat.utime + stat.stime)
-    };
-    let ticks: u64 = myself.tasks().unwrap().flatten().filter_map(ticks).sum();
-    Duration::from_secs_f64(ticks as f64 / procfs::ticks_per_second() as f64)
+/// Seconds.
+#[derive(Clone, Copy)]
+struct CpuTimes {
+    callers: f64,
+    engine: f64,
 }
 
-#[cfg(not(target_os = "linux"))]
-fn clients_cpu() -> Duration {
-    Duration::ZERO
+impl CpuTimes {
+    /// Until now, where it can be told.
+    #[cfg(target_os = "linux")]
+    fn now() -> Option<Self> {
+        let mut times = Self { callers: 0.0, engine: 0.0 };
+        let myself = procfs::process::Process::myself().unwrap();
+        for stat in myself.tasks().unwrap().flatten().filter_map(|task| task.stat().ok()) {
+            let seconds = (stat.utime + stat.stime) as f64 / procfs::ticks_per_second() as f64;
+            if stat.pid == myself.pid {
+                // All callers are on the first thread.
+                times.callers += seconds;
+            } else if ["tasnif-worker", "nn-"].iter().any(|name| stat.comm.starts_with(name)) {
+                times.engine += seconds;
+            }
+        }
+        Some(times)
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn now() -> Option<Self> {
+        None
+    }
 }
 
 /// What the server does with as many calls open as it likes.
-async fn capacity(client: &Client, time: Duration) -> Capacity {
+async fn capacity(client: &Client, sentences: usize, time: Duration) -> Capacity {
     let done = Arc::new(AtomicUsize::new(0));
     let mut calls = JoinSet::new();
     for worker in 0..32 {
         let (client, done) = (client.clone(), Arc::clone(&done));
         calls.spawn(async move {
             for index in 0.. {
-                if client.call(worker * 1_000_000 + index, 2, None).await.is_ok() {
+                if client.call(worker * 1_000_000 + index, sentences, None).await.is_ok() {
                     done.fetch_add(1, Ordering::Relaxed);
                 }
             }
         });
     }
     tokio::time::sleep(Duration::from_secs(2)).await;
-    let (before, start, cpu) = (done.load(Ordering::Relaxed), Instant::now(), clients_cpu());
+    let (before, start, cpu) = (done.load(Ordering::Relaxed), Instant::now(), CpuTimes::now());
     tokio::time::sleep(time).await;
-    let capacity = Capacity::since(start, cpu, done.load(Ordering::Relaxed) - before);
+    let documents = done.load(Ordering::Relaxed) - before;
+    let capacity = Capacity::of(documents, start.elapsed(), cpu.zip(CpuTimes::now()));
     calls.shutdown().await;
+    // What was cut off is at an end.
+    tokio::time::sleep(Duration::from_secs(1)).await;
     capacity
 }

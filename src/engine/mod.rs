@@ -132,8 +132,8 @@ impl Engine {
         }
     }
 
-    /// Refuses now what [`submit`](Self::submit) would refuse of a job of at least `tokens`, so
-    /// that an overloaded server need not first find out how many it has.
+    /// Refuses now what [`submit`](Self::submit) would refuse of a job of about `tokens`, so that
+    /// an overloaded server need not first find out how many it has.
     ///
     /// # Errors
     /// Those of a job that is not accepted.

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::cache::{Answer, Cache, Key, ModelCache};
 use super::decision::{self, TaskLogits};
 use super::evidence;
+use super::guess::TokenGuess;
 use super::options;
 use super::reader::Reader;
 use super::reading::{self, Windows};
@@ -25,11 +26,6 @@ use crate::engine::{
     EngineStats, Job, JobTiming, Lane, Output, StartError,
 };
 use crate::nn::{self, Compute, Encoder, NnError, PrecisionChoice};
-
-/// Bytes of a text to a token, at most, as a rule: Arabic news has 5 to 8. Only a guess at what a text
-/// will take, made before it is tokenised; small, since what is left of a long one may be nothing.
-const MAX_BYTES_A_TOKEN: usize = 16;
-const MAX_GUESSED_TOKENS: usize = 64;
 
 /// When to try again while a model has as many documents in hand as it may.
 const BUSY_RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -82,6 +78,7 @@ pub struct ModelInfo {
 pub struct Classifier {
     info: ModelInfo,
     reader: Arc<Reader>,
+    guess: TokenGuess,
     /// Kilobytes of documents that may still be taken in hand.
     room: Shares,
     cache: Option<ModelCache>,
@@ -150,11 +147,12 @@ impl Classifier {
             tasks: bundle.tasks,
             warnings: bundle.warnings,
         };
+        let guess = TokenGuess::new(bundle.text.window);
         let reader = Reader::new(bundle.text, bundle.tokenizer, limits, nn::default_threads());
         let room = Shares::new(kilobytes(limits.max_open_bytes));
         let engine = Engine::start(encoder, engine)?;
         let (reader, stamp, alive) = (Arc::new(reader), bundle.stamp, watch::Sender::new(()));
-        Ok(Self { info, reader, room, cache: None, stamp, engine, alive })
+        Ok(Self { info, reader, guess, room, cache: None, stamp, engine, alive })
     }
 
     /// The same model, which keeps its answers in `cache`, if there is one. Other models may keep
@@ -249,11 +247,13 @@ impl Classifier {
     ) -> Result<Answer, ClassifyError> {
         let started = Instant::now();
         let Submission { client, admission, deadline } = submission;
-        let least = (document.text.len() / MAX_BYTES_A_TOKEN).min(MAX_GUESSED_TOKENS);
-        self.engine.look(client, options.lane, least, *admission, *deadline)?;
+        let bytes = document.title.len() + document.text.len();
+        let guess = self.guess.tokens(bytes);
+        self.engine.look(client, options.lane, guess, *admission, *deadline)?;
         let line = (options.lane, client.clone());
         let windows = self.read(document.clone(), options.long_text, &line).await?;
         let tokenize = started.elapsed();
+        self.guess.learn(bytes, windows.sequences.iter().map(Vec::len).sum());
         let usage = Usage {
             tokens: windows.tokens(),
             windows: windows.sequences.len(),

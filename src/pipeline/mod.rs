@@ -7,6 +7,7 @@ mod cache;
 mod classifier;
 mod decision;
 mod evidence;
+mod guess;
 mod models;
 mod options;
 mod reader;

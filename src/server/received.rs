@@ -48,8 +48,17 @@ struct Held {
 #[derive(Debug, Default)]
 struct Waiting {
     count: usize,
-    /// Wakes one of them.
-    freed: Arc<Notify>,
+    queue: Arc<Queue>,
+}
+
+/// Where those of one client wait in the order in which they came, so that small documents do not
+/// for ever overtake a large one.
+#[derive(Debug, Default)]
+struct Queue {
+    /// Held by the first.
+    first: tokio::sync::Mutex<()>,
+    /// Wakes the first when there may be room.
+    freed: Notify,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -83,8 +92,7 @@ pub(crate) struct Hold {
 struct Turn {
     budget: Arc<Budget>,
     client: Arc<str>,
-    /// Wakes one of them when there may be some.
-    freed: Arc<Notify>,
+    queue: Arc<Queue>,
 }
 
 /// What one call has received, and holds of a [`Budget`].
@@ -133,7 +141,7 @@ impl Budget {
         }
         if to < from {
             // What is free now may be what another client lacks.
-            held.waiting.values().for_each(|waiting| waiting.freed.notify_one());
+            held.waiting.values().for_each(|waiting| waiting.queue.freed.notify_one());
         }
         true
     }
@@ -169,13 +177,11 @@ impl Hold {
     /// they are more.
     pub(crate) async fn wait(budget: Arc<Budget>, client: Arc<str>, bytes: usize) -> Self {
         let bytes = bytes.max(OUTCOME_BYTES).min(budget.limit / 2);
+        let turn = Turn::wait(Arc::clone(&budget), Arc::clone(&client));
+        let _first = turn.queue.first.lock().await;
         let mut hold = Self::none(budget, client, Kind::Received);
-        if hold.resize(bytes) {
-            return hold;
-        }
-        let turn = Turn::wait(Arc::clone(&hold.budget), Arc::clone(&hold.client));
         while !hold.resize(bytes) {
-            turn.freed.notified().await;
+            turn.queue.freed.notified().await;
         }
         hold
     }
@@ -200,13 +206,13 @@ impl Drop for Hold {
 
 impl Turn {
     fn wait(budget: Arc<Budget>, client: Arc<str>) -> Self {
-        let freed = {
+        let queue = {
             let mut held = budget.held.lock();
             let waiting = held.waiting.entry(Arc::clone(&client)).or_default();
             waiting.count += 1;
-            Arc::clone(&waiting.freed)
+            Arc::clone(&waiting.queue)
         };
-        Self { budget, client, freed }
+        Self { budget, client, queue }
     }
 }
 
@@ -217,9 +223,6 @@ impl Drop for Turn {
         waiting.count -= 1;
         if waiting.count == 0 {
             held.waiting.remove(&self.client);
-        } else {
-            // There may be room for the next, too.
-            waiting.freed.notify_one();
         }
     }
 }

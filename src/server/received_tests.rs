@@ -69,6 +69,31 @@ async fn a_document_waits_for_room() {
     assert_eq!(waiting.await.bytes, 100);
 }
 
+#[tokio::test]
+async fn a_large_document_is_not_overtaken_by_small_ones() {
+    let budget = budget(20_000);
+    let order: Arc<Mutex<Vec<usize>>> = Arc::default();
+    let begin = |bytes| {
+        let (budget, order) = (Arc::clone(&budget), Arc::clone(&order));
+        tokio::spawn(async move {
+            let hold = Hold::wait(budget, "a".into(), bytes).await;
+            order.lock().push(bytes);
+            hold
+        })
+    };
+    let held = [begin(4_000).await.unwrap(), begin(4_001).await.unwrap()];
+    // There would be room for the small ones at once.
+    let waiting = [begin(9_000), begin(1_100), begin(1_101)];
+    tokio::task::yield_now().await;
+    assert_eq!(*order.lock(), [4_000, 4_001]);
+    drop(held);
+    for task in waiting {
+        drop(task.await.unwrap());
+    }
+    assert_eq!(*order.lock(), [4_000, 4_001, 9_000, 1_100, 1_101]);
+    assert!(budget.held.lock().waiting.is_empty());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn all_who_wait_get_their_turn() {
     let budget = budget(200);

@@ -74,7 +74,8 @@ impl Queue {
         Ok(id)
     }
 
-    /// Refuses what would be refused of a job of `tokens`, if it came now.
+    /// Refuses what would be refused of a job of about `tokens`, if it came now; not that it is
+    /// too large, which is only known of the job itself.
     pub(in crate::engine) fn look(
         &mut self,
         (lane, client): (Lane, &ClientId),
@@ -88,6 +89,7 @@ impl Queue {
         }
         self.expire(now);
         let id = JobId(self.next_id);
+        let tokens = tokens.min(self.config.lane_limit(lane));
         let applicant = Applicant { id, client: client.clone(), lane, tokens };
         self.check_place(&applicant, admission, deadline, now).map(drop)
     }
