@@ -75,3 +75,17 @@ fn a_hostile_page_takes_neither_the_stack_nor_the_day() {
     }
     assert_eq!(rows(&dir, "out.jsonl").len(), heavy.len() + 1);
 }
+
+/// Where the parser is given its next piece, it could be lost, and the value would end at another
+/// quote.
+#[test]
+fn a_byte_order_mark_amid_a_page_is_a_part_of_it() {
+    let start = format!("{:x<255}=", "<p ");
+    let attributes: String = (0..200_000).map(|n| format!(" a{n}")).collect();
+    let article: String = PARAGRAPHS.iter().map(|text| format!("<p>{text}</p>")).collect();
+    let page = format!("{start}\u{feff}\" b=\"{attributes}><article>{article}</article>");
+    let dir = Dir::new();
+    scored(&[&dir.write("in.warc", html(1, page)), "-o", &dir.name("out.jsonl")]);
+    let found = rejected(&dir, "out.jsonl.rejects.jsonl");
+    assert_eq!(found, [(1, "missing_text".to_owned())]);
+}

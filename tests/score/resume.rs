@@ -170,6 +170,13 @@ fn a_part_that_was_changed_is_noticed() {
     let part = dir.read("out/part-00001.jsonl");
     dir.write("out/part-00001.jsonl", &part[..part.len() - 1]);
     fails(&[&args[..], &["--resume"]].concat(), 8, "part-00001.jsonl is not as it was written");
+
+    let case = Case::scored("out.jsonl");
+    let whole = case.dir.read("out.jsonl");
+    case.dir.write("out.jsonl", &whole[..whole.len() - 1]);
+    let output = resume(&case.args());
+    assert_eq!(output.status.code(), Some(8), "{}", stderr(&output));
+    assert!(stderr(&output).contains("out.jsonl is not as it was written"));
 }
 
 #[test]

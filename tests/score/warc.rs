@@ -286,7 +286,10 @@ fn what_was_cut_or_coded_in_unknown_ways_is_not_taken_for_text() {
             response(1, &head("Content-Encoding: x-compress"), b"\x1f\x9d\x90"),
             Some("\"x-compress\""),
         ),
-        (response(1, &head("Content-Encoding: gzip"), b"not gzip"), Some("\"gzip\"")),
+        (
+            response(1, &head("Content-Encoding: gzip"), b"not gzip"),
+            Some("said to be gzip, but is not"),
+        ),
         (
             response(1, &head("Content-Encoding: br\nContent-Encoding: gzip"), b"x"),
             Some("\"br, gzip\""),
@@ -306,7 +309,7 @@ fn what_was_cut_or_coded_in_unknown_ways_is_not_taken_for_text() {
             response(
                 1,
                 &head("Content-Encoding: gzip"),
-                &[gzip(good[..999].as_bytes()), gzip(good[999..].as_bytes())].concat(),
+                &[gzip(&good.as_bytes()[..999]), gzip(&good.as_bytes()[999..])].concat(),
             ),
             None,
         ),
@@ -324,6 +327,13 @@ fn what_was_cut_or_coded_in_unknown_ways_is_not_taken_for_text() {
             Some("its chunks are broken"),
         ),
         (response(1, &head(&"X: y\n".repeat(600)), b""), Some("more than 512")),
+        (response(1, &head("Content-Encoding: gzip"), b""), Some("is not")),
+        (response(1, &head("Transfer-Encoding: chunked\nContent-Encoding: utf-8"), &chunks), None),
+        (
+            response(1, &head(&format!("Content-Length: {}", good.len() + 1)), good.as_bytes()),
+            Some("of its"),
+        ),
+        (response(1, &head("Content-Length: 10"), good.as_bytes()), None),
         (marked("WARC-Truncated: length"), Some("WARC-Truncated: length")),
         (marked("WARC-Segment-Number: 1"), Some("WARC-Segment-Number: 1")),
     ];

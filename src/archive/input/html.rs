@@ -30,7 +30,7 @@ const MAX_BYTES_AT_DEPTH: usize = 256 << 20;
 /// Attributes that are kept of an element.
 const MAX_ATTRIBUTES: usize = 64;
 /// Attributes of one tag that are read.
-const MAX_ATTRIBUTES_READ: usize = 1 << 14;
+const MAX_ATTRIBUTES_READ: usize = 1 << 10;
 /// Characters of an article with which it is whole. With fewer, what looked like
 /// buttons or menus is taken too; so these are not Mozilla's 500, but those of a brief.
 const BRIEF_CHARS: usize = 200;
@@ -97,7 +97,9 @@ fn parse(page: &str) -> Result<Document, Reject> {
     let options = TreeBuilderOpts { scripting_enabled: false, ..TreeBuilderOpts::default() };
     let builder = TreeBuilder::new(Document::default(), options);
     let watched = Watched { builder, told: Cell::new(Told::Nothing) };
-    let tokenizer = Tokenizer::new(watched, TokenizerOpts::default());
+    // It would leave out a mark at the start of each step, not of the page alone.
+    let options = TokenizerOpts { discard_bom: false, ..TokenizerOpts::default() };
+    let tokenizer = Tokenizer::new(watched, options);
     let input = BufferQueue::default();
     let mut attributes = Attributes::new();
     let mut rest = page;

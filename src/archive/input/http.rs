@@ -139,10 +139,6 @@ impl Response {
     /// What `body` transfers, decoded. A crawler may have decoded it and left the
     /// fields as they were; so it is only taken for what it says if it looks so.
     pub(super) fn payload(&self, body: Vec<u8>, limits: Limits) -> Result<Vec<u8>, Reject> {
-        // A page, perhaps after a byte order mark.
-        if let [b'<', ..] | [0xef, 0xbb, 0xbf, ..] = body.trim_ascii_start() {
-            return Ok(body);
-        }
         let mut codings: Vec<String> = ["content-encoding", "transfer-encoding"]
             .map(|name| self.fields.list(name))
             .into_iter()
@@ -150,7 +146,19 @@ impl Response {
             .collect();
         let chunked = codings.last().is_some_and(|coding| coding == "chunked");
         codings.retain(|coding| !matches!(&**coding, "identity" | "none" | "chunked"));
-        let body = if chunked { unchunked(body)? } else { body };
+        let sent = self.fields.get("content-length").and_then(|length| length.parse::<u64>().ok());
+        let body = match sent {
+            _ if chunked => unchunked(body)?,
+            Some(sent) if codings.is_empty() && (body.len() as u64) < sent => {
+                let message = format!("it has {} of its {sent} bytes (Content-Length)", body.len());
+                return Err(malformed(message));
+            }
+            _ => body,
+        };
+        // A page, perhaps after a byte order mark.
+        if let [b'<', ..] | [0xef, 0xbb, 0xbf, ..] = body.trim_ascii_start() {
+            return Ok(body);
+        }
 
         let limit = (body.len() as u64).saturating_mul(limits.max_expansion).max(FREE_BYTES);
         let (limit, allows_more) = match limits.max_bytes as u64 {
@@ -163,6 +171,9 @@ impl Response {
             ([], _) => return Ok(body),
             (["deflate"], [0x78, ..]) => decode(ZlibDecoder::new(&*body), limit),
             (["deflate"], _) => decode(DeflateDecoder::new(&*body), limit),
+            (["gzip" | "x-gzip"], _) => {
+                return Err(malformed("its content is said to be gzip, but is not"));
+            }
             _ => {
                 let message =
                     format!("its content is coded as {:?}, which is not read", codings.join(", "));

@@ -46,7 +46,7 @@ pub struct ModelIdentity {
     pub kernels: String,
 }
 
-/// A part on disk.
+/// A part on disk. Of each one is kept in memory, so it is small.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(in crate::archive) struct PartEntry {
     /// Its number, from 0.
@@ -61,14 +61,24 @@ pub(in crate::archive) struct PartEntry {
     pub(in crate::archive) texts: u64,
     /// Size of the file of rejected rows after it.
     pub(in crate::archive) rejects_bytes: u64,
-    pub(in crate::archive) stats: Stats,
+}
+
+/// A line with a part.
+#[derive(Serialize, Deserialize)]
+struct PartLine<E, S> {
+    #[serde(flatten)]
+    entry: E,
+    stats: S,
 }
 
 /// The end of a manifest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Complete {
     /// Rows of the archive.
     complete: u64,
+    /// That of the output, if it is one file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sha256: Option<String>,
 }
 
 /// What an earlier run has left.
@@ -76,6 +86,8 @@ struct Complete {
 pub(in crate::archive) struct Done {
     pub(in crate::archive) parts: Vec<PartEntry>,
     pub(in crate::archive) complete: bool,
+    /// The SHA-256 of the output, if it is complete and one file.
+    pub(in crate::archive) sha256: Option<String>,
 }
 
 /// An open manifest. No other process can open it meanwhile.
@@ -97,13 +109,14 @@ impl Manifest {
     }
 
     /// Opens the manifest of an earlier run; `None` if there is none, or it was killed
-    /// before it had begun.
+    /// before it had begun. What it knows of the rows is added to `total`.
     ///
     /// # Errors
     /// If it is not that of `header`, cannot be read, or another process writes to it.
     pub(in crate::archive) fn resume(
         path: &Path,
         header: &Header,
+        total: &mut Stats,
     ) -> Result<Option<(Self, Done)>, ArchiveError> {
         if !path.exists() {
             return Ok(None);
@@ -129,10 +142,13 @@ impl Manifest {
                 let was: Header = serde_json::from_slice(&line).map_err(broken)?;
                 was.check(header).map_err(refused)?;
                 begun = true;
-            } else if serde_json::from_slice::<Complete>(&line).is_ok() {
-                done.complete = true;
+            } else if let Ok(end) = serde_json::from_slice::<Complete>(&line) {
+                (done.complete, done.sha256) = (true, end.sha256);
             } else {
-                done.parts.push(serde_json::from_slice(&line).map_err(broken)?);
+                let part: PartLine<PartEntry, Stats> =
+                    serde_json::from_slice(&line).map_err(broken)?;
+                done.parts.push(part.entry);
+                total.add(part.stats);
             }
             whole += bytes;
         }
@@ -162,13 +178,17 @@ impl Manifest {
     }
 
     /// Notes that a part is on disk.
-    pub(super) fn part(&mut self, entry: &PartEntry) -> Result<(), ArchiveError> {
-        self.append(entry)
+    pub(super) fn part(&mut self, entry: &PartEntry, stats: &Stats) -> Result<(), ArchiveError> {
+        self.append(&PartLine { entry, stats })
     }
 
-    /// Notes that everything is on disk.
-    pub(super) fn complete(&mut self, rows: u64) -> Result<(), ArchiveError> {
-        self.append(&Complete { complete: rows })
+    /// Notes that everything is on disk, and the SHA-256 of the output if it is one file.
+    pub(super) fn complete(
+        &mut self,
+        rows: u64,
+        sha256: Option<String>,
+    ) -> Result<(), ArchiveError> {
+        self.append(&Complete { complete: rows, sha256 })
     }
 
     fn append(&mut self, line: &impl Serialize) -> Result<(), ArchiveError> {

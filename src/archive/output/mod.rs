@@ -11,7 +11,7 @@ mod layout;
 mod manifest;
 mod record;
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -104,7 +104,12 @@ impl Output {
         resume: bool,
     ) -> Result<(Self, Resumed), ArchiveError> {
         let manifest = layout.manifest();
-        let resumed = if resume { Manifest::resume(&manifest, header)? } else { None };
+        let labels: Vec<usize> = schema.tasks.iter().map(|task| task.labels.len()).collect();
+        let mut total = Stats::new(&labels);
+        let resumed = match resume {
+            true => Manifest::resume(&manifest, header, &mut total)?,
+            false => None,
+        };
         let (manifest, done) = match resumed {
             Some((manifest, done)) => (manifest, done),
             None => {
@@ -121,13 +126,7 @@ impl Output {
             return Err(ArchiveError::Resume { path: shown(&layout.manifest()), reason });
         }
         rejects.set_len(rejects_bytes).writing(&path)?;
-        let labels: Vec<usize> = schema.tasks.iter().map(|task| task.labels.len()).collect();
-        let mut total = Stats::new(&labels);
-        for part in &done.parts {
-            total.add(part.stats.clone());
-        }
-        let complete = done.complete;
-        let done = done.parts;
+        let Done { parts: done, complete, sha256 } = done;
         let output = Self {
             layout,
             schema,
@@ -146,7 +145,7 @@ impl Output {
             ..Resumed::default()
         };
         if complete {
-            output.check_finished()?;
+            output.check_finished(sha256.as_deref())?;
         } else {
             output.layout.create()?;
             output.check_parts()?;
@@ -239,10 +238,9 @@ impl Output {
             sha256,
             texts: part.texts,
             rejects_bytes: self.rejects_bytes,
-            stats: part.stats,
         };
-        self.manifest.part(&entry)?;
-        self.total.add(entry.stats.clone());
+        self.manifest.part(&entry, &part.stats)?;
+        self.total.add(part.stats);
         self.done.push(entry);
         self.forget()
     }
@@ -250,14 +248,17 @@ impl Output {
     /// Ends the output: puts its one file together, if it is to be one, and removes
     /// what only the run needed.
     pub(super) fn finish(&mut self) -> Result<(), ArchiveError> {
-        if self.layout.single {
+        let sha256 = if self.layout.single {
             let whole = self.layout.work().join("whole");
             let parts: Vec<PathBuf> =
                 self.done.iter().map(|part| self.layout.parts().join(&part.name)).collect();
             assemble::assemble(self.layout.format, &parts, &whole)?;
             rename(&whole, &self.layout.output)?;
-        }
-        self.manifest.complete(self.done.iter().map(|part| part.rows).sum())?;
+            Some(digest(&self.layout.output, &AtomicBool::new(false))?.1)
+        } else {
+            None
+        };
+        self.manifest.complete(self.done.iter().map(|part| part.rows).sum(), sha256)?;
         self.layout.clear_work()
     }
 
@@ -344,13 +345,20 @@ impl Output {
     }
 
     /// # Errors
-    /// If a finished output is not there.
-    fn check_finished(&self) -> Result<(), ArchiveError> {
+    /// If a finished output is not there, or not as it was.
+    fn check_finished(&self, sha256: Option<&str>) -> Result<(), ArchiveError> {
         self.layout.clear_work()?;
         if !self.layout.single {
             return self.check_parts();
         }
-        fs::metadata(&self.layout.output).reading(&self.layout.output).map(drop)
+        let output = &self.layout.output;
+        let (_, found) = digest(output, &AtomicBool::new(false))?;
+        match sha256 {
+            Some(sha256) if sha256 != found => {
+                Err(self.refused(format!("{} is not as it was written", shown(output))))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn refused(&self, reason: String) -> ArchiveError {
