@@ -17,7 +17,8 @@
 //!   work; so it is also said what that leaves, and what CPU time the engine has, which does not
 //!   drift.
 //!
-//! `TASNIF_BENCH_SECONDS` is the length of each part, 20 by default. `cargo bench --bench server
+//! `TASNIF_BENCH_SECONDS`, 20 by default, is the length of each part, and of all turns of an overload
+//! together. `cargo bench --bench server
 //! -- overload` runs that part alone.
 
 #![allow(missing_docs)]
@@ -309,11 +310,14 @@ async fn overload(client: &Client, what: &str, sentences: usize, time: Duration)
         println!("  capacity {after}");
         let mean = f64::midpoint(before.documents, after.documents);
         goodput.push(during.documents / mean);
-        if let (Some(before), Some(during_cpu), Some(after)) =
+        if let (Some(before_cpu), Some(during_cpu), Some(after_cpu)) =
             (&before.cpu, &during.cpu, &after.cpu)
         {
-            of_rest.push(during.documents / mean / (1.0 - during_cpu.callers));
-            engine.push(during_cpu.engine / f64::midpoint(before.engine, after.engine));
+            let rest =
+                |capacity: &Capacity, cpu: &CpuShares| capacity.documents / (1.0 - cpu.callers);
+            let mean = f64::midpoint(rest(&before, before_cpu), rest(&after, after_cpu));
+            of_rest.push(rest(&during, during_cpu) / mean);
+            engine.push(during_cpu.engine / f64::midpoint(before_cpu.engine, after_cpu.engine));
         }
         before = after;
     }

@@ -147,7 +147,9 @@ impl Classifier {
             tasks: bundle.tasks,
             warnings: bundle.warnings,
         };
-        let guess = TokenGuess::new(bundle.text.window);
+        // A small part of what a client may queue.
+        let guess =
+            TokenGuess::new(bundle.text.window.min(engine.max_queued_tokens_per_client / 4));
         let reader = Reader::new(bundle.text, bundle.tokenizer, limits, nn::default_threads());
         let room = Shares::new(kilobytes(limits.max_open_bytes));
         let engine = Engine::start(encoder, engine)?;
@@ -253,7 +255,9 @@ impl Classifier {
         let line = (options.lane, client.clone());
         let windows = self.read(document.clone(), options.long_text, &line).await?;
         let tokenize = started.elapsed();
-        self.guess.learn(bytes, windows.sequences.iter().map(Vec::len).sum());
+        if !windows.truncated {
+            self.guess.learn(bytes, windows.sequences.iter().map(Vec::len).sum());
+        }
         let usage = Usage {
             tokens: windows.tokens(),
             windows: windows.sequences.len(),

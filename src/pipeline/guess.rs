@@ -5,9 +5,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Bytes to a token of the first text. Arabic news has 5 to 8.
 const FIRST: f32 = 7.0;
-/// What other texts can make it, at least and at most.
-const LEAST: f32 = 2.0;
-const MOST: f32 = 16.0;
+/// What other texts can make it, at least and at most: odd ones of one client must not spoil it for
+/// all.
+const LEAST: f32 = 4.0;
+const MOST: f32 = 10.0;
 /// How far one text moves it.
 const WEIGHT: f32 = 1.0 / 16.0;
 
@@ -32,8 +33,8 @@ impl TokenGuess {
         (tokens as usize).min(self.most)
     }
 
-    /// Learns from a text of `bytes`, which took `tokens`. Those with more tokens than are guessed
-    /// teach nothing.
+    /// Learns from a text of `bytes`, all of which took `tokens`. Those with more tokens than are
+    /// guessed teach nothing.
     pub(super) fn learn(&self, bytes: usize, tokens: usize) {
         if !(1..=self.most).contains(&tokens) {
             return;
@@ -57,19 +58,19 @@ mod tests {
         for _ in 0..100 {
             guess.learn(400, 100);
         }
-        assert!((172..=178).contains(&guess.tokens(700)), "{}", guess.tokens(700));
+        assert!((172..=175).contains(&guess.tokens(700)), "{}", guess.tokens(700));
         // Nothing that is over the largest guess, or is empty.
         guess.learn(1_000_000, 501);
         guess.learn(1_000_000, 0);
-        assert!((172..=178).contains(&guess.tokens(700)));
+        assert!((172..=175).contains(&guess.tokens(700)));
         for _ in 0..200 {
             guess.learn(100, 100);
         }
-        assert_eq!(guess.tokens(100), 49);
+        assert!((24..=25).contains(&guess.tokens(100)));
         assert_eq!(guess.tokens(usize::MAX), 500);
         for _ in 0..200 {
             guess.learn(1_000_000, 1);
         }
-        assert_eq!(guess.tokens(1_600), 100);
+        assert!((100..=101).contains(&guess.tokens(1_000)));
     }
 }

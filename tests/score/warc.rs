@@ -334,6 +334,15 @@ fn what_was_cut_or_coded_in_unknown_ways_is_not_taken_for_text() {
             Some("of its"),
         ),
         (response(1, &head("Content-Length: 10"), good.as_bytes()), None),
+        (
+            response(1, &head("Content-Encoding: utf-8\nContent-Length: 99999"), good.as_bytes()),
+            Some("of its"),
+        ),
+        (
+            response(1, &head("Content-Encoding: gzip\nContent-Length: 99999"), &zipped),
+            Some("of its"),
+        ),
+        (response(1, &head("Content-Encoding: br\nContent-Length: 99999"), good.as_bytes()), None),
         (marked("WARC-Truncated: length"), Some("WARC-Truncated: length")),
         (marked("WARC-Segment-Number: 1"), Some("WARC-Segment-Number: 1")),
     ];

@@ -11,6 +11,8 @@ use super::decompress::FREE_BYTES;
 use super::malformed;
 use crate::archive::row::{Reject, RejectReason};
 
+/// What bodies are compressed with. Servers name others, which are none.
+const CODINGS: [&str; 7] = ["gzip", "x-gzip", "deflate", "br", "zstd", "compress", "x-compress"];
 /// Fields of a record or response, at most.
 const MAX_FIELDS: usize = 512;
 
@@ -147,16 +149,19 @@ impl Response {
         let chunked = codings.last().is_some_and(|coding| coding == "chunked");
         codings.retain(|coding| !matches!(&**coding, "identity" | "none" | "chunked"));
         let sent = self.fields.get("content-length").and_then(|length| length.parse::<u64>().ok());
-        let body = match sent {
-            _ if chunked => unchunked(body)?,
-            Some(sent) if codings.is_empty() && (body.len() as u64) < sent => {
-                let message = format!("it has {} of its {sent} bytes (Content-Length)", body.len());
-                return Err(malformed(message));
-            }
-            _ => body,
-        };
+        let body = if chunked { unchunked(body)? } else { body };
         // A page, perhaps after a byte order mark.
-        if let [b'<', ..] | [0xef, 0xbb, 0xbf, ..] = body.trim_ascii_start() {
+        let is_page = matches!(body.trim_ascii_start(), [b'<', ..] | [0xef, 0xbb, 0xbf, ..]);
+        let is_decoded = is_page && codings.iter().any(|coding| CODINGS.contains(&&**coding));
+        if let Some(sent) = sent
+            && !chunked
+            && !is_decoded
+            && (body.len() as u64) < sent
+        {
+            let message = format!("it has {} of its {sent} bytes (Content-Length)", body.len());
+            return Err(malformed(message));
+        }
+        if is_page {
             return Ok(body);
         }
 

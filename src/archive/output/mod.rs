@@ -347,9 +347,9 @@ impl Output {
     /// # Errors
     /// If a finished output is not there, or not as it was.
     fn check_finished(&self, sha256: Option<&str>) -> Result<(), ArchiveError> {
-        self.layout.clear_work()?;
         if !self.layout.single {
-            return self.check_parts();
+            self.check_parts()?;
+            return self.layout.clear_work();
         }
         let output = &self.layout.output;
         let (_, found) = digest(output, &AtomicBool::new(false))?;
@@ -357,7 +357,7 @@ impl Output {
             Some(sha256) if sha256 != found => {
                 Err(self.refused(format!("{} is not as it was written", shown(output))))
             }
-            _ => Ok(()),
+            _ => self.layout.clear_work(),
         }
     }
 
