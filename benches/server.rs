@@ -10,16 +10,15 @@
 //!   that of the same calls on the idle server;
 //! - **flood**: p99 of one client's calls while another client keeps 64 calls open, against the
 //!   same;
-//! - **overload**: calls with leads, then articles, at ten times the rate that the server can answer, each with a
-//!   deadline, counted from when it should have been sent: how many documents a second are answered
-//!   in time, against the most that it can do just before and after, in turns since machines
+//! - **overload**: calls with leads, then articles, at ten times the rate that the server can
+//!   answer, each with a deadline, counted from when it should have been sent: how many documents a
+//!   second are answered in time, against the most that it can do just before and after, in turns since machines
 //!   drift. Callers and server share the CPUs, and ten times the calls cost callers ten times the
 //!   work; so it is also said what that leaves, and what CPU time the engine has, which does not
 //!   drift.
 //!
-//! `TASNIF_BENCH_SECONDS`, 20 by default, is the length of each part, and of all turns of an overload
-//! together. `cargo bench --bench server
-//! -- overload` runs that part alone.
+//! `TASNIF_BENCH_SECONDS`, 20 by default, is the length of each part, and of all turns of an
+//! overload together. `cargo bench --bench server -- overload` runs that part alone.
 
 #![allow(missing_docs)]
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::print_stdout, clippy::unwrap_used)]

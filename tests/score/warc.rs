@@ -17,7 +17,7 @@ pub(crate) const PARAGRAPHS: [&str; 3] = [
 ];
 
 /// A record of type `kind`, number `id`.
-pub(crate) fn record(kind: &str, id: usize, content_type: &str, body: &[u8]) -> Vec<u8> {
+fn record(kind: &str, id: usize, content_type: &str, body: &[u8]) -> Vec<u8> {
     let head = format!(
         "WARC/1.0\r\nWARC-Type: {kind}\r\nWARC-Record-ID: <urn:uuid:record-{id}>\r\n\
          WARC-Target-URI: https://news.example/{id}\r\nWARC-Date: 2026-03-0{}T08:00:00Z\r\n\
@@ -29,7 +29,7 @@ pub(crate) fn record(kind: &str, id: usize, content_type: &str, body: &[u8]) -> 
 }
 
 /// A record with what a server answered.
-pub(crate) fn response(id: usize, head: &str, body: &[u8]) -> Vec<u8> {
+fn response(id: usize, head: &str, body: &[u8]) -> Vec<u8> {
     let answer = [head.replace('\n', "\r\n").as_bytes(), b"\r\n\r\n", body].concat();
     record("response", id, "application/http; msgtype=response", &answer)
 }
@@ -55,7 +55,7 @@ pub(crate) fn page(meta: &str, title: &str, paragraphs: &[&str]) -> String {
 
 pub(crate) const UTF_8: &str = "<meta charset=utf-8>";
 
-pub(crate) fn chunked(bytes: &[u8]) -> Vec<u8> {
+fn chunked(bytes: &[u8]) -> Vec<u8> {
     let mut body: Vec<u8> = bytes
         .chunks(100)
         .flat_map(|chunk| {

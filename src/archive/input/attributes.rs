@@ -5,6 +5,8 @@
 //!
 //! <https://html.spec.whatwg.org/multipage/parsing.html#tag-open-state>
 
+use html5ever::tokenizer::Token;
+
 /// What the tokenizer has told of a step.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Told {
@@ -14,6 +16,17 @@ pub(super) enum Told {
     Text,
     /// A tag, a comment or a document type.
     Markup,
+}
+
+impl Told {
+    /// What `token` tells.
+    pub(super) fn of(token: &Token) -> Self {
+        match token {
+            Token::TagToken(_) | Token::CommentToken(_) | Token::DoctypeToken(_) => Self::Markup,
+            Token::CharacterTokens(_) | Token::NullCharacterToken => Self::Text,
+            Token::ParseError(_) | Token::EOFToken => Self::Nothing,
+        }
+    }
 }
 
 /// Counts the attributes of what has begun with a `<`.
@@ -117,9 +130,7 @@ mod tests {
     use html5ever::buffer_queue::BufferQueue;
     use html5ever::tendril::StrTendril;
     use html5ever::tokenizer::states::RawKind;
-    use html5ever::tokenizer::{
-        TagKind, Token, TokenSink, TokenSinkResult, Tokenizer, TokenizerOpts,
-    };
+    use html5ever::tokenizer::{TagKind, TokenSink, TokenSinkResult, Tokenizer, TokenizerOpts};
     use proptest::prelude::*;
 
     use super::*;
@@ -137,14 +148,7 @@ mod tests {
         type Handle = ();
 
         fn process_token(&self, token: Token, _: u64) -> TokenSinkResult<()> {
-            let told = match &token {
-                Token::TagToken(_) | Token::CommentToken(_) | Token::DoctypeToken(_) => {
-                    Told::Markup
-                }
-                Token::CharacterTokens(_) | Token::NullCharacterToken => Told::Text,
-                Token::ParseError(_) | Token::EOFToken => Told::Nothing,
-            };
-            self.told.set(told.max(self.told.get()));
+            self.told.set(Told::of(&token).max(self.told.get()));
             if let Token::TagToken(tag) = token {
                 self.attributes.set(self.attributes.get().max(tag.attrs.len()));
                 let raw = match &*tag.name {
@@ -195,7 +199,9 @@ mod tests {
                     1 => Just("</script"), 1 => Just("<!--"), 1 => Just("-->"), 1 => Just("<!"),
                     1 => Just("<![CDATA["), 1 => Just("]]>"), 1 => Just("<?"), 2 => Just(">"),
                     3 => Just("="), 3 => Just("\""), 2 => Just("'"), 2 => Just("/"), 2 => Just(" "),
-                    2 => Just("&am"), 1 => Just("&#"), 1 => Just("3"), 1 => Just("\u{feff}"), 1 => Just("<title"), 1 => Just("</style"), 1 => Just("<style"), 1 => Just("\r\n"), 1 => Just("\0"),
+                    2 => Just("&am"), 1 => Just("&#"), 1 => Just("3"), 1 => Just("\u{feff}"),
+                    1 => Just("<title"), 1 => Just("<style"), 1 => Just("</style"),
+                    1 => Just("\r\n"), 1 => Just("\0"),
                     4 => Just(" many"),
                 ],
                 0..40,

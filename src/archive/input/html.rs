@@ -181,13 +181,10 @@ impl TokenSink for Watched {
         if let Token::TagToken(tag) = &mut token {
             tag.attrs.truncate(MAX_ATTRIBUTES);
         }
-        let told = match &token {
-            Token::ParseError(_) => return TokenSinkResult::Continue,
-            Token::TagToken(_) | Token::CommentToken(_) | Token::DoctypeToken(_) => Told::Markup,
-            Token::CharacterTokens(_) | Token::NullCharacterToken => Told::Text,
-            Token::EOFToken => Told::Nothing,
-        };
-        self.told.set(told.max(self.told.get()));
+        if matches!(token, Token::ParseError(_)) {
+            return TokenSinkResult::Continue;
+        }
+        self.told.set(Told::of(&token).max(self.told.get()));
         self.builder.process_token(token, line)
     }
 
