@@ -34,7 +34,7 @@ fn products(criterion: &mut Criterion) {
             group.throughput(Throughput::Elements((2 * rows * inputs * outputs) as u64));
             group.sample_size(20).warm_up_time(Duration::from_millis(100));
             group.measurement_time(Duration::from_millis(400));
-            let (values, weights) = (wave(rows * inputs), wave(inputs * outputs));
+            let (values, weights) = (wave(rows * inputs), on_steps(inputs, outputs));
             for precision in Precision::ALL {
                 let bias = vec![0.5; outputs];
                 let mut linear = measure::linear(precision, &weights, &bias, inputs);
@@ -80,6 +80,14 @@ fn products(criterion: &mut Criterion) {
 
 fn wave(count: usize) -> Vec<f32> {
     (0..count).map(|index| (index as f32 * 0.37).sin()).collect()
+}
+
+/// Weights, `[outputs, inputs]`, of 7 bits in int8, as those of the shipped models.
+fn on_steps(inputs: usize, outputs: usize) -> Vec<f32> {
+    let mut weights = wave(inputs * outputs);
+    weights.iter_mut().for_each(|weight| *weight = (*weight * 63.0).round() / 63.0);
+    weights.iter_mut().step_by(inputs).for_each(|weight| *weight = 1.0);
+    weights
 }
 
 fn bytes(count: usize) -> Vec<u8> {

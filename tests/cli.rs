@@ -108,6 +108,8 @@ fn models_shows_tasks_precision_and_digest() {
     let models = json(&run(&["models", "--model", &named, "--model", &model], ""));
     assert_eq!((&models[0]["name"], &models[1]["name"]), (&"news".into(), &"tiny".into()));
     assert_eq!(models[0]["precision"], "f32");
+    let int8 = json(&run(&["models", "--model", &model, "--precision", "int8"], ""));
+    assert_eq!(int8[0]["precision"], "int8");
     assert_eq!(models[0]["digest"].as_str().unwrap().len(), 64);
     let twice = run(&["models", "--model", &model, "--model", &model], "");
     assert_eq!(code(&twice), Some(2), "{}", stderr(&twice));

@@ -45,6 +45,7 @@ def in_python(arguments, rows):
 
 def in_rust(arguments, row):
     command = [arguments.tasnif, "classify", "-", "--title", row["title"], "--model", arguments.bundle, "--logits"]
+    command += ["--precision", "f32"]
     reply = subprocess.run(command, input=row["text"], capture_output=True, text=True, check=True, encoding="utf-8")
     answers = {}
     for answer in json.loads(reply.stdout)["classification"]["tasks"]:

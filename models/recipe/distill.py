@@ -2,12 +2,15 @@
 newspaper sections. Leaves a work folder of its own, which evaluate.py and export.py take as any other.
 
     python distill.py --work work-mini --shards work --init work/model.safetensors
+    python distill.py --work work-mini-2 --shards work --init work/model.safetensors --student work-mini/model.safetensors
 """
 
 import json
+import random
 import shutil
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors.torch import load_file
 from torch.nn import functional
@@ -15,7 +18,7 @@ from torch.nn import functional
 from common import SHIPPED_TASKS, Classifier, write_json
 from prepare import link_shards
 from readings import load_shipped
-from train import Trainer, arguments_parser, plan_stage1, plan_stage2
+from train import Crop, Trainer, arguments_parser, bucketed, load_start, plan_stage2
 
 LAYERS = (1, 4, 8, 11)  # of the teacher's twelve: evenly spread, the last among them
 SOFTNESS = 2.0  # temperature of both sides' answers
@@ -25,6 +28,7 @@ STATE_WEIGHT = 1.0  # of the distance between the mean states, beside the answer
 def main():
     parser = arguments_parser(__doc__)
     parser.add_argument("--shards", type=Path, required=True, help="folder that prepare.py filled")
+    parser.add_argument("--student", type=Path, help="weights of an earlier student, to teach on")
     arguments = parser.parse_args()
     if arguments.init is None:
         parser.error("--init names the teacher's weights")
@@ -35,30 +39,43 @@ def main():
     Distiller(arguments).run_to_the_end()
 
 
+def cut(tensors):
+    """The teacher's tensors without the layers that are not in LAYERS."""
+    kept = {}
+    for name, value in tensors.items():
+        parts = name.split(".")
+        if parts[:2] == ["encoder", "layer"]:
+            if int(parts[2]) not in LAYERS:
+                continue
+            parts[2] = str(LAYERS.index(int(parts[2])))
+        kept[".".join(parts)] = value
+    return kept
+
+
+def plan_sections(shards, arguments):
+    """Batches of sections of like length, each document once at most."""
+    lengths = np.diff(shards["sections"].starts)
+    random_state = random.Random(f"{arguments.seed}:sections")
+    count = min(arguments.stage1_steps * arguments.batch, len(lengths))
+    items = [("sections", n, Crop(96)) for n in random_state.sample(range(len(lengths)), count)]
+    return bucketed(items, lambda item: lengths[item[1]], arguments.batch, random_state)
+
+
 class Distiller(Trainer):
     METHOD = "distillation"
 
     def build_model(self):
-        """The student: the teacher's embeddings, heads and LAYERS."""
-        teacher = load_file(self.arguments.init)
+        """The student: the teacher's embeddings, heads and LAYERS, or an earlier one."""
         self.teacher = load_shipped(self.arguments.init, self.arguments.shared / "backbone/config.json").to(self.device)
         self.teacher.requires_grad_(False)
         student = Classifier(self.arguments.work / "bundle/config.json", SHIPPED_TASKS)
-        tensors = {}
-        for name, value in teacher.items():
-            parts = name.split(".")
-            if parts[:2] == ["encoder", "layer"]:
-                if int(parts[2]) not in LAYERS:
-                    continue
-                parts[2] = str(LAYERS.index(int(parts[2])))
-            prefix = "" if parts[0] == "heads" else "encoder."
-            tensors[prefix + ".".join(parts)] = value.float()
-        student.load_state_dict(tensors)
+        earlier = self.arguments.student
+        load_start(student, load_file(earlier) if earlier else cut(load_file(self.arguments.init)))
         return student
 
     def plan_stages(self):
-        """First the sections and tweets, then news/train: what the student will read comes last."""
-        return {1: plan_stage1(self.shards, self.arguments), 2: plan_stage2(self.shards, self.arguments)}
+        """First the sections, then news/train: what the student will read comes last."""
+        return {1: plan_sections(self.shards, self.arguments), 2: plan_stage2(self.shards, self.arguments)}
 
     def losses(self, batch, ids, mask):
         with torch.no_grad():

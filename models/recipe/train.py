@@ -61,6 +61,12 @@ def arguments_parser(description):
     parser.add_argument("--head-lr", type=float, default=8e-4)
     parser.add_argument("--hold", type=float, default=0.0, help="share of the steps at the peak rate, before its decay")
     parser.add_argument("--noisy", type=float, default=0.25, help="share of the documents read in careless spelling")
+    parser.add_argument(
+        "--consistency",
+        type=float,
+        default=0.0,
+        help="weight of a document's two spellings being answered alike; each batch is then half of the one, half of the other",
+    )
     parser.add_argument("--train-share", type=float, default=1.0, help="of news/train, for a learning curve")
     parser.add_argument("--seed", type=int, default=17)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
@@ -69,6 +75,13 @@ def arguments_parser(description):
     parser.add_argument("--dev-checks", type=int, default=4, help="looks at part of the dev split during stage 2")
     parser.add_argument("--dev-rows", type=int, default=500, help="rows of such a look")
     return parser
+
+
+def disagreement(log_scores):
+    """Divergence of the first half of the rows from the second, which are the same documents, by Jeffreys: the mean of
+    Kullback and Leibler's both ways round. See Liang et al., "R-Drop", 2021; here the two differ in spelling."""
+    first, second = log_scores.chunk(2)
+    return ((first.exp() - second.exp()) * (first - second)).sum(1).mean() / 2
 
 
 def load_start(model, tensors):
@@ -184,6 +197,8 @@ class Trainer:
             targets = (1 - LABEL_SMOOTHING) * targets + LABEL_SMOOTHING / rows.shape[1]
             row_losses = -(targets * rows[known].float().log_softmax(1)).sum(1)
             losses[task] = (row_losses * row_loss_weight).mean()
+            if self.stage == 2 and self.arguments.consistency:
+                losses[f"{task}_spellings"] = self.arguments.consistency * disagreement(rows.float().log_softmax(1))
         return losses
 
     def labels(self, batch, field):
@@ -215,7 +230,7 @@ class Trainer:
 
     def settings(self):
         """What makes two runs the same. Not the length: a run may be cut short or drawn out while its rate is held."""
-        names = ("batch", "lr", "head_lr", "hold", "noisy", "train_share", "seed")
+        names = ("batch", "lr", "head_lr", "hold", "noisy", "consistency", "train_share", "seed")
         settings = {name: getattr(self.arguments, name) for name in names}
         return settings | {"method": self.METHOD, "stage1_steps": len(self.plans[1])}
 
@@ -325,19 +340,24 @@ def plan_stage2(shards, arguments):
     chosen = random.Random(f"{arguments.seed}:share").sample(range(len(shards["train"])), rows)
     batches, steps = [], round(arguments.epochs * rows / arguments.batch)
     lengths = {name: np.diff(shards[name].starts) for name in ("train", "train_noisy")}
+    spellings = 2 if arguments.consistency else 1
     epoch = 0
-    while len(batches) < steps:
+    while len(batches) < steps * spellings:
         random_state = random.Random(f"{arguments.seed}:stage2:{epoch}")
         items = []
         for n in chosen:
-            source = "train_noisy" if random_state.random() < arguments.noisy else "train"
+            noisy = spellings == 1 and random_state.random() < arguments.noisy
+            source = "train_noisy" if noisy else "train"
             items.append((source, n, draw_crop(random_state, bool(shards["train"].titled[n]))))
         random_state.shuffle(items)
         batches += bucketed(
-            items, lambda item: item[2].length(lengths[item[0]][item[1]]), arguments.batch, random_state
+            items, lambda item: item[2].length(lengths[item[0]][item[1]]), arguments.batch // spellings, random_state
         )
         epoch += 1
-    return batches[:steps]
+    batches = batches[: steps * spellings]
+    if spellings == 1:
+        return batches
+    return [batch + [("train_noisy", n, crop) for _, n, crop in batch] for batch in batches]
 
 
 def plan_stage1(shards, arguments):

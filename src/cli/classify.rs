@@ -12,6 +12,7 @@ use super::exit::Failure;
 use super::local::{self, ModelArg};
 use super::render;
 use crate::engine::Admission;
+use crate::nn::PrecisionChoice;
 use crate::pipeline::{Document, LongText, Models, Options, Submission};
 use crate::server::{self, proto};
 
@@ -42,6 +43,9 @@ pub(super) struct ClassifyArgs {
     /// A model directory instead of the shipped one
     #[arg(long, value_name = "PATH", conflicts_with = "server")]
     model: Option<ModelArg>,
+    /// In what to compute: auto, f32, bf16, int8, or reference, which is f32 in candle
+    #[arg(long, value_name = "PRECISION", default_value_t, conflicts_with = "server")]
+    precision: PrecisionChoice,
     #[command(flatten)]
     server: ServerArgs,
     /// A task to report; may be repeated. All of them by default
@@ -90,7 +94,7 @@ pub(super) fn run(args: &ClassifyArgs) -> anyhow::Result<ExitCode> {
         }
         None => {
             let models: Vec<ModelArg> = args.model.iter().cloned().collect();
-            let models = local::load(&models)?;
+            let models = local::load(&models, args.precision)?;
             runtime.block_on(classify(&models, &document, &args.options(top_k)))?
         }
     };

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::exit::Failure;
 use super::settings::Settings;
 use crate::bundle::Bundle;
-use crate::nn;
+use crate::nn::{self, PrecisionChoice};
 use crate::pipeline::{Cache, Classifier, Models, Reloader, Source};
 
 /// The shipped model, from the repository's root or beside the binary.
@@ -63,8 +63,8 @@ pub(super) struct Reloadable {
 }
 
 /// Loads `models`, or the shipped one if there are none.
-pub(super) fn load(models: &[ModelArg]) -> anyhow::Result<Models> {
-    let settings = Settings { models: models.to_vec(), ..Settings::default() };
+pub(super) fn load(models: &[ModelArg], precision: PrecisionChoice) -> anyhow::Result<Models> {
+    let settings = Settings { models: models.to_vec(), precision, ..Settings::default() };
     Ok(load_reloadable(&settings)?.models)
 }
 

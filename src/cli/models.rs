@@ -9,6 +9,7 @@ use clap::Args;
 use super::client::{self, ServerArgs};
 use super::local::{self, ModelArg};
 use super::render;
+use crate::nn::PrecisionChoice;
 use crate::server::{self, proto};
 
 /// Show models: tasks, labels, precision, device, digest
@@ -17,6 +18,9 @@ pub(super) struct ModelsArgs {
     /// A model directory, with a name if wished; may be repeated. The shipped model by default
     #[arg(long = "model", value_name = "[NAME=]PATH", conflicts_with = "server")]
     models: Vec<ModelArg>,
+    /// In what to compute: auto, f32, bf16, int8, or reference, which is f32 in candle
+    #[arg(long, value_name = "PRECISION", default_value_t, conflicts_with = "server")]
+    precision: PrecisionChoice,
     #[command(flatten)]
     server: ServerArgs,
     /// Print JSON also on a terminal
@@ -29,7 +33,7 @@ pub(super) fn run(args: &ModelsArgs) -> anyhow::Result<ExitCode> {
     let models = match &args.server.server {
         Some(url) => runtime.block_on(ask(&args.server, url))?,
         None => {
-            let models = local::load(&args.models)?;
+            let models = local::load(&args.models, args.precision)?;
             models.iter().map(|model| server::model(model.info())).collect()
         }
     };

@@ -88,7 +88,7 @@ fn convert_weights(row: &[f32], out: &mut [bf16]) -> Column {
     for (out, &value) in out.iter_mut().zip(row) {
         *out = bf16::from_f32(value);
     }
-    Column { scale: 1.0, sum: 0 }
+    Column::PLAIN
 }
 
 /// bf16 with `vdpbf16ps` of AVX512-BF16, which adds two products to an f32.

@@ -53,7 +53,8 @@ impl Kernel for F32 {
     }
 
     fn convert_weights(self, row: &[f32], out: &mut [f32]) -> Column {
-        Column { scale: self.convert(row, out).scale, sum: 0 }
+        self.convert(row, out);
+        Column::PLAIN
     }
 
     fn multiply(self, panel: Panel<'_, Self>) {

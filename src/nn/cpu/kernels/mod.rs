@@ -93,6 +93,13 @@ pub(super) struct Column {
     pub(super) scale: f32,
     /// Sum of the weights as stored, if they are integers.
     pub(super) sum: i32,
+    /// The largest that one of these may be, of either sign.
+    pub(super) largest: i32,
+}
+
+impl Column {
+    /// Of weights that are not integers.
+    const PLAIN: Self = Self { scale: 1.0, sum: 0, largest: 0 };
 }
 
 /// One product: rows of activations with one panel of weights. For every row `r` and output
@@ -114,6 +121,8 @@ pub(super) struct Panel<'a, K: Kernel> {
     pub(super) bias: &'a [f32],
     /// See [`Column::sum`].
     pub(super) sums: &'a [i32],
+    /// See [`Column::largest`]: that of all outputs.
+    pub(super) largest: i32,
     /// `[rows, width]`, a row every `out_stride` values.
     pub(super) out: &'a mut [f32],
     pub(super) out_stride: usize,

@@ -1,6 +1,6 @@
 //! Weights packed for a kernel, and the product of rows with all of them.
 
-use super::{Aligned, Column, Kernel, Panel, Row};
+use super::{Aligned, Kernel, Panel, Row};
 
 /// The weights and the bias of a linear layer, packed for a kernel.
 pub(in super::super) struct Packed<K: Kernel> {
@@ -11,6 +11,8 @@ pub(in super::super) struct Packed<K: Kernel> {
     scales: Vec<f32>,
     bias: Vec<f32>,
     sums: Vec<i32>,
+    /// The largest weight as stored.
+    largest: i32,
     inputs: usize,
     /// The inputs, padded.
     depth: usize,
@@ -27,6 +29,7 @@ impl<K: Kernel> Packed<K> {
             scales: vec![0.0; outputs],
             bias: bias.to_vec(),
             sums: vec![0; outputs],
+            largest: 0,
             inputs,
             depth,
         };
@@ -39,7 +42,9 @@ impl<K: Kernel> Packed<K> {
         {
             let columns = rows.chunks_exact(inputs).zip(scales).zip(sums);
             for (lane, ((row, scale), sum)) in columns.enumerate() {
-                Column { scale: *scale, sum: *sum } = kernel.convert_weights(row, &mut converted);
+                let column = kernel.convert_weights(row, &mut converted);
+                (*scale, *sum) = (column.scale, column.sum);
+                packed.largest = packed.largest.max(column.largest);
                 // One group of this output in every group of the panel.
                 let places = panel.chunks_exact_mut(K::GROUP).skip(lane).step_by(width);
                 for (place, group) in places.zip(converted.chunks_exact(K::GROUP)) {
@@ -87,6 +92,7 @@ impl<K: Kernel> Packed<K> {
                 scales,
                 bias,
                 sums,
+                largest: self.largest,
                 out: &mut *out,
                 out_stride: self.width(),
                 expanded: &mut input.expanded,

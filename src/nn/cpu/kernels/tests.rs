@@ -1,6 +1,6 @@
 //! Every kernel of this machine against a scalar twin, over odd shapes.
 
-use half::bf16;
+use half::{bf16, f16};
 use proptest::prelude::*;
 
 use super::*;
@@ -23,10 +23,27 @@ fn case() -> impl Strategy<Value = Case> {
         |(rows, inputs, outputs, least)| {
             let values = |count| prop::collection::vec(-2.0_f32..2.0, count);
             let activations = prop::collection::vec(least..2.0, rows * inputs);
-            (values(inputs * outputs), values(outputs), activations)
-                .prop_map(move |(weights, bias, rows)| Case { inputs, weights, bias, rows })
+            (values(inputs * outputs), values(outputs), activations, any::<bool>()).prop_map(
+                move |(mut weights, bias, rows, on_steps)| {
+                    if on_steps {
+                        put_on_steps(&mut weights, inputs);
+                    }
+                    Case { inputs, weights, bias, rows }
+                },
+            )
         },
     )
+}
+
+/// Rounds weights as the recipe does, in f16 too.
+fn put_on_steps(weights: &mut [f32], inputs: usize) {
+    for row in weights.chunks_exact_mut(inputs) {
+        let largest = row.iter().fold(0.0_f32, |most, value| most.max(value.abs()));
+        let scale = f16::from_f32(largest).to_f32() / 63.0;
+        for value in row {
+            *value = f16::from_f32((*value / scale).round() * scale).to_f32();
+        }
+    }
 }
 
 impl Case {
@@ -83,7 +100,11 @@ impl Case {
             (values.iter().map(byte).collect(), scale)
         };
         let of_weights = |values: &[f32]| -> (Vec<i64>, f32) {
-            let scale = values.iter().fold(0.0_f32, |most, value| most.max(value.abs())) / 127.0;
+            let largest = values.iter().fold(0.0_f32, |most, value| most.max(value.abs()));
+            let small = largest / 63.0;
+            let off = |value: &f32| (value * inverse(small) - steps(*value, small) as f32).abs();
+            let on_steps = values.iter().all(|value| off(value) < 0.0625);
+            let scale = if on_steps { small } else { largest / 127.0 };
             (values.iter().map(|value| steps(*value, scale)).collect(), scale)
         };
         let columns: Vec<_> = self.weights.chunks_exact(self.inputs).map(of_weights).collect();
@@ -191,9 +212,12 @@ fn the_largest_values_do_not_overflow() {
         rows: vec![1.0; 4096 * 2],
     };
     let negative = Case { rows: vec![-1.0; 4096 * 2], ..case.clone() };
-    with_int8!(kernel => {
-        assert!(case.forward(kernel).iter().all(|out| (out - 4096.0).abs() < 0.01), "{}", kernel.name());
-        assert!(negative.forward(kernel).iter().all(|out| (out + 4096.0).abs() < 0.01), "{}", kernel.name());
+    // One weight between two of the 63 steps, and the others take 127.
+    let mut wide = case.clone();
+    wide.weights.iter_mut().step_by(4096).for_each(|weight| *weight = 0.5);
+    with_int8!(kernel => for (case, sum) in [(&case, 4096.0), (&negative, -4096.0), (&wide, 4095.5)] {
+        let outputs = case.forward(kernel);
+        assert!(outputs.iter().all(|out| (out - sum).abs() < 0.01), "{}: {outputs:?}", kernel.name());
     });
 }
 

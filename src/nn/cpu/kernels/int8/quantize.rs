@@ -20,15 +20,6 @@ pub(super) fn to_u8(row: &[f32], out: &mut [u8]) -> Row {
     steps.row
 }
 
-/// The same less the zero point, so that 0 is 0.
-#[cfg(target_arch = "x86_64")]
-pub(super) fn to_i16(row: &[f32], out: &mut [i16]) -> Row {
-    let steps = Steps::of(row);
-    let (out, _) = out.split_at_mut(row.len());
-    ToI16 { row, out, steps }.dispatch();
-    Row { zero: 0, ..steps.row }
-}
-
 /// How a row is quantised.
 #[derive(Clone, Copy)]
 struct Steps {
@@ -110,42 +101,6 @@ impl SimdOp for ToU8<'_> {
         }
         for (value, out) in rows.remainder().iter().zip(outs.into_remainder()) {
             *out = (self.steps.count(*value) + zero) as u8;
-        }
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-struct ToI16<'a> {
-    row: &'a [f32],
-    /// As long as the row.
-    out: &'a mut [i16],
-    steps: Steps,
-}
-
-#[cfg(target_arch = "x86_64")]
-impl SimdOp for ToI16<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn eval<I: Isa>(self, isa: I) {
-        let (ops, integers, halves) = (isa.f32(), isa.i32(), isa.i16());
-        let zero = self.steps.row.zero;
-        let (inverse, lanes) = (ops.splat(self.steps.inverse), ops.len());
-        let (least, most) = (integers.splat(-zero), integers.splat(MAX - zero));
-        let mut rows = self.row.chunks_exact(2 * lanes);
-        let mut outs = self.out.chunks_exact_mut(2 * lanes);
-        for (values, out) in rows.by_ref().zip(outs.by_ref()) {
-            let [low, high] = ops.load_many::<2>(values).map(
-                #[inline(always)]
-                |values| {
-                    let steps = ops.to_int_round(ops.mul(values, inverse));
-                    integers.clamp(steps, least, most)
-                },
-            );
-            halves.store(integers.narrow_saturate(low, high), out);
-        }
-        for (value, out) in rows.remainder().iter().zip(outs.into_remainder()) {
-            *out = self.steps.count(*value) as i16;
         }
     }
 }
