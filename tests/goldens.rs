@@ -47,9 +47,11 @@ fn an_xlm_roberta_classifier_with_unigram_tokens_equals_transformers() {
 }
 
 #[test]
-fn the_shipped_model_equals_transformers() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    compare(&root.join("models/tasnif-base"), &goldens("tasnif-base.json"));
+fn the_shipped_models_equal_transformers() {
+    let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("models");
+    for name in ["tasnif-base", "tasnif-mini"] {
+        compare(&models.join(name), &goldens(&format!("{name}.json")));
+    }
 }
 
 #[test]

@@ -45,6 +45,7 @@ def text(evaluation, bundle):
         spelling=spelling_section(evaluation.get("spelling")),
         windows=windows_section(evaluation.get("windows")),
         transfer=transfer_section(evaluation.get("transfer"), evaluation.get("tweets")),
+        learning_curve=learning_curve_section(evaluation.get("learning_curve")),
         failed=len(failures),
         hard_cases=len(evaluation["hard_cases"]),
         training="\n".join(map(run_line, evaluation["training"]["runs"])),
@@ -190,6 +191,24 @@ def transfer_section(transfer, tweets):
             f"  F1 of positive and negative {figures['f1_pn']:.3f}. Published: {figures['published']}.",
         ]
     return "\n".join(lines) + "\n" if lines else ""
+
+
+def learning_curve_section(curve):
+    if curve is None:
+        return ""
+    lines = [
+        "",
+        "## What more labels would bring",
+        "",
+        "The same training on shares of news/train, by the dev split; accuracy / macro-F1.",
+        "",
+        "| share of the labels | topic | sentiment |",
+        "|---|---|---|",
+    ]
+    for share, figures in curve.items():
+        shown = [f"{figures[f'{task}_accuracy']:.3f} / {figures[f'{task}_macro_f1']:.3f}" for task in TASKS]
+        lines.append(f"| {float(share):.0%} | {' | '.join(shown)} |")
+    return "\n".join(lines) + "\n"
 
 
 def failure_row(case):

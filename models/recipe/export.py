@@ -16,7 +16,7 @@ import pictures
 from common import DEFAULT_WORK, HERE, tasnif_json, write_json
 
 # What each measuring script leaves in the work folder; only the first is needed.
-PARTS = ("news", "floors", "spelling", "windows", "transfer", "tweets")
+PARTS = ("news", "floors", "spelling", "windows", "transfer", "tweets", "learning_curve")
 
 
 def main():

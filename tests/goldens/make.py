@@ -1,7 +1,7 @@
 """Makes the golden files that tests/goldens.rs compares with.
 
     python make.py tiny      tiny random checkpoints, their token ids and logits
-    python make.py shipped   token ids and logits of models/tasnif-base
+    python make.py shipped   token ids and logits of models/tasnif-base and tasnif-mini
 
 Needs torch, transformers and tokenizers. Everything is computed by Hugging Face
 transformers in f32, one sequence at a time, without padding. The sentences were
@@ -29,7 +29,7 @@ from transformers import (
 )
 
 HERE = Path(__file__).parent
-SHIPPED = HERE.parent.parent / "models" / "tasnif-base"
+MODELS = HERE.parent.parent / "models"
 POSITIONS = 64
 LABELS = ["negative", "neutral", "positive"]
 
@@ -172,10 +172,15 @@ def lower_case_ids(tokenizer):
 
 
 def shipped():
-    tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(SHIPPED / "tokenizer.json"))
-    tasks = [task["name"] for task in json.loads((SHIPPED / "tasnif.json").read_text())["tasks"]]
-    tensors = {k: v.float() for k, v in load_file(SHIPPED / "model.safetensors").items()}
-    config = BertConfig.from_pretrained(SHIPPED)
+    for name in ("tasnif-base", "tasnif-mini"):
+        write(HERE / f"{name}.json", golden_of(MODELS / name))
+
+
+def golden_of(bundle):
+    tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(bundle / "tokenizer.json"))
+    tasks = [task["name"] for task in json.loads((bundle / "tasnif.json").read_text())["tasks"]]
+    tensors = {k: v.float() for k, v in load_file(bundle / "model.safetensors").items()}
+    config = BertConfig.from_pretrained(bundle)
     model = BertModel(config, add_pooling_layer=False).float().eval()
     missing, unexpected = model.load_state_dict(
         {k.removeprefix("bert."): v for k, v in tensors.items() if not k.startswith("heads.")},
@@ -200,7 +205,7 @@ def shipped():
         logits = torch.cat([
             tensors[f"heads.{task}.weight"] @ pooled + tensors[f"heads.{task}.bias"] for task in tasks])
         cases.append({"title": title, "text": text, "ids": ids, "logits": logits.tolist()})
-    write(HERE / "tasnif-base.json", {"transformers": transformers.__version__, "cases": cases})
+    return {"transformers": transformers.__version__, "cases": cases}
 
 
 def write(path, value):
