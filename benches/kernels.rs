@@ -42,6 +42,12 @@ fn products(criterion: &mut Criterion) {
                     bencher.iter(|| linear(black_box(&values)));
                 });
             }
+            // Weights that lie on no steps of 7 bits, which AVX2 has to widen.
+            let (wide, bias) = (wave(outputs * inputs), vec![0.5; outputs]);
+            let mut linear = measure::linear(Precision::Int8, &wide, &bias, inputs);
+            group.bench_function("tasnif-int8-of-8-bits", |bencher| {
+                bencher.iter(|| linear(black_box(&values)));
+            });
             let mut out = vec![0.0_f32; rows * outputs];
             let a = NdTensor::from_data([rows, inputs], values.clone());
             let b = NdTensor::from_data([inputs, outputs], weights.clone());

@@ -17,8 +17,9 @@
 //!   work; so it is also said what that leaves, and what CPU time the engine has, which does not
 //!   drift.
 //!
-//! `TASNIF_BENCH_SECONDS`, 20 by default, is the length of each part, and of all turns of an
-//! overload together. `cargo bench --bench server -- overload` runs that part alone.
+//! `TASNIF_BENCH_PRECISION` is what `--precision` is to the server. `TASNIF_BENCH_SECONDS`, 20 by
+//! default, is the length of each part, and of all turns of an overload together.
+//! `cargo bench --bench server -- overload` runs that part alone.
 
 #![allow(missing_docs)]
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::print_stdout, clippy::unwrap_used)]
@@ -85,11 +86,13 @@ async fn run(server: &Handle) {
     );
     let threads = nn::default_threads();
     nn::configure_threads(threads).unwrap();
-    let workers = nn::batches(PrecisionChoice::default(), nn::default_threads());
+    let precision: PrecisionChoice = std::env::var("TASNIF_BENCH_PRECISION")
+        .map_or_else(|_| PrecisionChoice::default(), |name| name.parse().unwrap());
+    let workers = nn::batches(precision, nn::default_threads());
     let engine = EngineConfig { workers, ..EngineConfig::default() };
     let classifier = {
         let _clock = server.enter();
-        let (precision, limits) = (PrecisionChoice::default(), DocumentLimits::default());
+        let limits = DocumentLimits::default();
         Arc::new(Classifier::load(&model, None, precision, engine, limits).unwrap())
     };
     println!("model {}, {} threads, {time:?} a part", classifier.info().name, threads);

@@ -73,13 +73,20 @@ fn what_fails_is_named_and_has_a_code_and_what_passes_is_recorded() {
     let read = || -> Value { serde_json::from_slice(&std::fs::read(&manifest).unwrap()).unwrap() };
     assert_eq!(read().get("precisions"), Some(&json!([])));
 
-    // One document, of which the label is clear, passes; what is not verified stays.
-    let one = dir.path().join("one.jsonl");
-    std::fs::write(&one, format!("{}\n", json!({"text": "فاز الفريق"}))).unwrap();
-    let one = one.to_str().unwrap();
-    for (precision, expected) in [("bf16", json!(["bf16"])), ("int8", json!(["int8", "bf16"]))] {
+    // A document of which the label is clear passes, but is recorded only where it is many; what is
+    // not verified stays.
+    let clear = dir.path().join("clear.jsonl");
+    let recorded = [
+        ("int8", 142, json!([])),
+        ("bf16", 143, json!(["bf16"])),
+        ("int8", 143, json!(["int8", "bf16"])),
+    ];
+    for (precision, count, expected) in recorded {
+        std::fs::write(&clear, format!("{}\n", json!({"text": "فاز الفريق"})).repeat(count))
+            .unwrap();
+        let data = clear.to_str().unwrap();
         let args =
-            ["verify", "--model", &model, "--precision", precision, "--data", one, "--record"];
+            ["verify", "--model", &model, "--precision", precision, "--data", data, "--record"];
         let output = run(&args, "");
         assert_eq!(code(&output), Some(0), "{}", stderr(&output));
         assert_eq!(read()["precisions"], expected);

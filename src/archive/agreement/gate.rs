@@ -8,8 +8,11 @@ use crate::bundle::{Precision, Task};
 
 /// By how much a logit in f32 may differ: sums in another order, and no more.
 const MAX_F32_DELTA: f32 = 1e-4;
-/// Of how many documents the label may differ; one of few documents says nothing yet.
+/// Of how many documents the label may differ.
 const MAX_DIFFERING: f64 = 0.007;
+/// Documents from which on one that differs is no more than [`MAX_DIFFERING`]: with fewer, one says
+/// nothing yet.
+const ENOUGH_DOCUMENTS: u64 = 143;
 /// By how many points macro-F1 may differ, up or down.
 const MAX_F1_POINTS: f64 = 0.3;
 /// Rows that a class has to have to count in macro-F1: fewer say little about it.
@@ -92,6 +95,11 @@ impl Agreement {
             }
         }
         failures
+    }
+
+    /// Whether so many documents were compared that passing says something.
+    pub fn is_evidence(&self) -> bool {
+        self.tasks.iter().all(|task| task.documents >= ENOUGH_DOCUMENTS)
     }
 }
 
@@ -266,9 +274,17 @@ mod tests {
         );
         assert_eq!(of(1, 600, Precision::Bf16).tasks[0].differing, 2);
         assert_eq!(of(1, 2_000, Precision::Bf16).failures(), [] as [&str; 0]);
-        // One may always differ, and is seen in F1 if there is a true label.
+        // The label of one may always differ, but of a class of enough rows it is seen in F1.
         let one = of(1, 1, Precision::Int8);
         assert_eq!((one.tasks[0].differing, one.failures()), (1, Vec::new()));
+        assert!(!one.is_evidence());
+    }
+
+    #[test]
+    fn few_documents_are_no_evidence() {
+        assert!(!of(0, 142, Precision::Int8).is_evidence());
+        assert!(of(0, 143, Precision::Int8).is_evidence());
+        assert!(MAX_DIFFERING * ENOUGH_DOCUMENTS as f64 >= 1.0);
     }
 
     #[test]

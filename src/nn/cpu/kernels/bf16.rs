@@ -137,7 +137,7 @@ impl Kernel for Bf16Avx512 {
 
     fn multiply(self, mut panel: Panel<'_, Self>) {
         panel.check(self.panel_width());
-        // SAFETY: a value of `Self` exists, so the machine has the instructions.
+        // SAFETY: a value of `Self` exists, so the machine has the instructions; the panel is checked.
         unsafe { multiply(&mut panel) }
     }
 
@@ -164,18 +164,24 @@ fn dots(steps: usize) {
     black_box(sums);
 }
 
+/// # Safety
+/// `panel` is checked.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bf16")]
-fn multiply(panel: &mut Panel<'_, Bf16Avx512>) {
+unsafe fn multiply(panel: &mut Panel<'_, Bf16Avx512>) {
     for (row, height) in tiles(panel.rows.len(), 12) {
-        with_height!(12, height, HEIGHT => tile::<HEIGHT>(panel, row));
+        // SAFETY: the tiles are of the rows that the panel has.
+        with_height!(12, height, HEIGHT => unsafe { tile::<HEIGHT>(panel, row) });
     }
 }
 
 /// `HEIGHT` rows from `row` on.
+///
+/// # Safety
+/// `panel` is checked and has the rows.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bf16")]
-fn tile<const HEIGHT: usize>(panel: &mut Panel<'_, Bf16Avx512>, row: usize) {
+unsafe fn tile<const HEIGHT: usize>(panel: &mut Panel<'_, Bf16Avx512>, row: usize) {
     let mut sums = [[_mm512_setzero_ps(); 2]; HEIGHT];
     // SAFETY: `Panel::check` has seen that `activations` has `depth` values, an even number,
     // from `r * stride` on for every row `r`, `weights` `depth * 32`, `out` 32 from

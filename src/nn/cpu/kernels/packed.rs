@@ -11,8 +11,8 @@ pub(in super::super) struct Packed<K: Kernel> {
     scales: Vec<f32>,
     bias: Vec<f32>,
     sums: Vec<i32>,
-    /// The largest weight as stored.
-    largest: i32,
+    /// The largest weight of each panel as stored, `[panels]`.
+    largest: Vec<i32>,
     inputs: usize,
     /// The inputs, padded.
     depth: usize,
@@ -29,7 +29,7 @@ impl<K: Kernel> Packed<K> {
             scales: vec![0.0; outputs],
             bias: bias.to_vec(),
             sums: vec![0; outputs],
-            largest: 0,
+            largest: vec![0; outputs / width],
             inputs,
             depth,
         };
@@ -37,14 +37,14 @@ impl<K: Kernel> Packed<K> {
         let mut converted = vec![K::Weight::default(); depth];
         let panels = packed.weights.chunks_exact_mut(width * depth);
         let columns = packed.scales.chunks_mut(width).zip(packed.sums.chunks_mut(width));
-        for ((panel, rows), (scales, sums)) in
-            panels.zip(weights.chunks(width * inputs)).zip(columns)
+        for (((panel, rows), (scales, sums)), largest) in
+            panels.zip(weights.chunks(width * inputs)).zip(columns).zip(&mut packed.largest)
         {
             let columns = rows.chunks_exact(inputs).zip(scales).zip(sums);
             for (lane, ((row, scale), sum)) in columns.enumerate() {
                 let column = kernel.convert_weights(row, &mut converted);
                 (*scale, *sum) = (column.scale, column.sum);
-                packed.largest = packed.largest.max(column.largest);
+                *largest = column.largest.max(*largest);
                 // One group of this output in every group of the panel.
                 let places = panel.chunks_exact_mut(K::GROUP).skip(lane).step_by(width);
                 for (place, group) in places.zip(converted.chunks_exact(K::GROUP)) {
@@ -81,7 +81,8 @@ impl<K: Kernel> Packed<K> {
         let weights = self.weights.chunks_exact(width * self.depth);
         let scales = self.scales.chunks_exact(width);
         let columns = scales.zip(self.bias.chunks_exact(width)).zip(self.sums.chunks_exact(width));
-        for (panel, (weights, ((scales, bias), sums))) in weights.zip(columns).enumerate() {
+        let panels = weights.zip(columns).zip(&self.largest);
+        for (panel, ((weights, ((scales, bias), sums)), largest)) in panels.enumerate() {
             let Some(out) = out.get_mut(panel * width..) else { return };
             self.kernel.multiply(Panel {
                 activations: &input.values,
@@ -92,7 +93,7 @@ impl<K: Kernel> Packed<K> {
                 scales,
                 bias,
                 sums,
-                largest: self.largest,
+                largest: *largest,
                 out: &mut *out,
                 out_stride: self.width(),
                 expanded: &mut input.expanded,

@@ -215,7 +215,9 @@ fn the_largest_values_do_not_overflow() {
     // One weight between two of the 63 steps, and the others take 127.
     let mut wide = case.clone();
     wide.weights.iter_mut().step_by(4096).for_each(|weight| *weight = 0.5);
-    with_int8!(kernel => for (case, sum) in [(&case, 4096.0), (&negative, -4096.0), (&wide, 4095.5)] {
+    let less = Case { weights: vec![-1.0; 4096 * 3], ..case.clone() };
+    let sums = [(&case, 4096.0), (&negative, -4096.0), (&less, -4096.0), (&wide, 4095.5)];
+    with_int8!(kernel => for (case, sum) in sums {
         let outputs = case.forward(kernel);
         assert!(outputs.iter().all(|out| (out - sum).abs() < 0.01), "{}: {outputs:?}", kernel.name());
     });

@@ -61,11 +61,11 @@ impl Kernel for Int8Avx2 {
     fn multiply(self, mut panel: Panel<'_, Self>) {
         panel.check(WIDTH);
         if panel.largest <= SMALL_WEIGHT {
-            // SAFETY: a value of `Self` exists, so the machine has AVX2 and FMA.
+            // SAFETY: a value of `Self` exists, so the machine has AVX2 and FMA; the panel is checked.
             unsafe { multiply_small(&mut panel) }
         } else {
             panel.expanded.resize(panel.depth * WIDTH, 0);
-            // SAFETY: as above.
+            // SAFETY: as above, and `expanded` has room for the weights.
             unsafe { multiply_wide(&mut panel) }
         }
     }
@@ -92,15 +92,20 @@ fn dots(steps: usize) {
     black_box(sums);
 }
 
+/// # Safety
+/// `panel` is checked.
 #[target_feature(enable = "avx2,fma")]
-fn multiply_small(panel: &mut Panel<'_, Int8Avx2>) {
+unsafe fn multiply_small(panel: &mut Panel<'_, Int8Avx2>) {
     for (row, height) in tiles(panel.rows.len(), 6) {
-        with_height!(6, height, HEIGHT => tile_small::<HEIGHT>(panel, row));
+        // SAFETY: the tiles are of the rows that the panel has.
+        with_height!(6, height, HEIGHT => unsafe { tile_small::<HEIGHT>(panel, row) });
     }
 }
 
+/// # Safety
+/// `panel` is checked, and `expanded` has `depth * WIDTH` values.
 #[target_feature(enable = "avx2,fma")]
-fn multiply_wide(panel: &mut Panel<'_, Int8Avx2>) {
+unsafe fn multiply_wide(panel: &mut Panel<'_, Int8Avx2>) {
     for (narrow, wide) in panel.weights.chunks_exact(16).zip(panel.expanded.chunks_exact_mut(16)) {
         // SAFETY: 16 values of each, which are 16 and 32 bytes.
         unsafe {
@@ -110,14 +115,18 @@ fn multiply_wide(panel: &mut Panel<'_, Int8Avx2>) {
     }
     for (row, height) in tiles(panel.rows.len(), 6) {
         with_height!(6, height, HEIGHT => for half in 0..2 {
-            tile_wide::<HEIGHT>(panel, row, half);
+            // SAFETY: as in `multiply_small`; the weights have been widened above.
+            unsafe { tile_wide::<HEIGHT>(panel, row, half) };
         });
     }
 }
 
 /// `HEIGHT` rows from `row` on, with weights of 7 bits.
+///
+/// # Safety
+/// `panel` is checked and has the rows.
 #[target_feature(enable = "avx2,fma")]
-fn tile_small<const HEIGHT: usize>(panel: &mut Panel<'_, Int8Avx2>, row: usize) {
+unsafe fn tile_small<const HEIGHT: usize>(panel: &mut Panel<'_, Int8Avx2>, row: usize) {
     let mut sums = [[_mm256_setzero_si256(); 2]; HEIGHT];
     let ones = _mm256_set1_epi16(1);
     // SAFETY: `Panel::check` has seen that `activations` has `depth` values, a multiple of 4,
@@ -149,8 +158,11 @@ fn tile_small<const HEIGHT: usize>(panel: &mut Panel<'_, Int8Avx2>, row: usize) 
 
 /// `HEIGHT` rows from `row` on and one `half` of the panel, by its widened weights. A vector
 /// has four outputs: of each four steps, the first two in one lane and the others in the next.
+///
+/// # Safety
+/// `panel` is checked and has the rows, `expanded` has `depth * WIDTH` values, and `half` is 0 or 1.
 #[target_feature(enable = "avx2,fma")]
-fn tile_wide<const HEIGHT: usize>(panel: &mut Panel<'_, Int8Avx2>, row: usize, half: usize) {
+unsafe fn tile_wide<const HEIGHT: usize>(panel: &mut Panel<'_, Int8Avx2>, row: usize, half: usize) {
     let zeros = _mm256_setzero_si256();
     let mut sums = [[zeros; 2]; HEIGHT];
     // SAFETY: as in `tile_small`; `expanded` has `depth * WIDTH` values, and `half` is 0 or 1.

@@ -6,7 +6,7 @@
 //! a symmetric range halves the error of activations. See Jacob et al., "Quantization and
 //! Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference", 2018.
 //!
-//! The sums of a row begin at less its zero point times the sum of the output's weights.
+//! From the sums of a row its zero point times the sum of the output's weights is taken.
 //!
 //! Weights that lie on 63 steps either way, as the recipe leaves them, are stored in these,
 //! and others in 127. VNNI multiplies both alike; AVX2 is faster with the former.
@@ -38,7 +38,7 @@ const MAX_WEIGHT: i32 = 127;
 /// The largest weight that has 7 bits.
 const SMALL_WEIGHT: i32 = 63;
 /// How far from a step a weight may lie that is on it, in steps: f16 rounds by less than half
-/// of this.
+/// of this, unless it is subnormal.
 const OFF_STEP: f32 = 1.0 / 16.0;
 
 /// Quantises the weights of one output.
@@ -58,5 +58,6 @@ fn quantize_weights(row: &[f32], out: &mut [i8]) -> Column {
         *out = (value * quantize::inverse(scale)).round_ties_even() as i8;
         sum += i32::from(*out);
     }
-    Column { scale, sum, largest: largest_step }
+    let largest = out.iter().map(|weight| i32::from(*weight).abs()).max().unwrap_or_default();
+    Column { scale, sum, largest }
 }

@@ -33,10 +33,13 @@ macro_rules! int8 {
                 ($(is_x86_feature_detected!($feature))&&+).then_some(Self(()))
             }
 
+            /// # Safety
+            /// `panel` is checked.
             #[target_feature(enable = $target)]
-            fn rows(panel: &mut Panel<'_, Self>) {
+            unsafe fn rows(panel: &mut Panel<'_, Self>) {
                 for (row, height) in tiles(panel.rows.len(), $height) {
-                    with_height!($height, height, HEIGHT => Self::tile::<HEIGHT>(panel, row));
+                    // SAFETY: the tiles are of the rows that the panel has.
+                    with_height!($height, height, HEIGHT => unsafe { Self::tile::<HEIGHT>(panel, row) });
                 }
             }
 
@@ -54,8 +57,11 @@ macro_rules! int8 {
             }
 
             /// `HEIGHT` rows from `row` on.
+            ///
+            /// # Safety
+            /// `panel` is checked and has the rows.
             #[target_feature(enable = $target)]
-            fn tile<const HEIGHT: usize>(panel: &mut Panel<'_, Self>, row: usize) {
+            unsafe fn tile<const HEIGHT: usize>(panel: &mut Panel<'_, Self>, row: usize) {
                 // SAFETY: `Panel::check` has seen that `activations` has `depth` values, a
                 // multiple of 4, from `r * stride` on for every row `r`, `weights`
                 // `depth * 2 * LANES`, `out` two vectors from `r * out_stride` on, and
@@ -125,7 +131,8 @@ macro_rules! int8 {
 
             fn multiply(self, mut panel: Panel<'_, Self>) {
                 panel.check(self.panel_width());
-                // SAFETY: a value of `Self` exists, so the machine has the instructions.
+                // SAFETY: a value of `Self` exists, so the machine has the instructions; the panel
+                // is checked.
                 unsafe { Self::rows(&mut panel) }
             }
 
