@@ -97,10 +97,14 @@ fn what_fails_is_named_and_has_a_code_and_what_passes_is_recorded() {
 }
 
 #[test]
-fn mistakes_are_found_before_anything_runs() {
+fn mistakes_are_found_before_anything_is_recorded() {
     let (dir, model) = bundle();
     let data = rows(dir.path(), 2);
-    let cases: [(&[&str], i32, &str); 5] = [
+    let empty = dir.path().join("empty.jsonl");
+    std::fs::write(&empty, "{\"text\": \"\"}\n").unwrap();
+    let empty = empty.to_str().unwrap();
+    let cases: [(&[&str], i32, &str); 6] = [
+        (&["--data", empty, "--record"], 2, "no document in it can be read (1 rows are left out)"),
         (&["--precision", "fp4"], 2, "expected f32, bf16 or int8"),
         (&["--data", "-"], 2, "standard input"),
         (&["--data", "/nowhere.jsonl"], 5, "/nowhere.jsonl"),

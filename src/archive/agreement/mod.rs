@@ -81,7 +81,7 @@ impl Engines {
     /// Runs `documents` through all of them. `progress` tells how far it is.
     ///
     /// # Errors
-    /// If the documents cannot be read, or an encoder fails.
+    /// If none of the documents can be read, or an encoder fails.
     pub fn compare(
         &self,
         mut documents: Documents,
@@ -115,6 +115,12 @@ impl Engines {
             progress.scored(position, length as u64, false);
         }
         self.run(batch, &mut tallies)?;
+        if read == 0 {
+            let name = &documents.name;
+            let message =
+                format!("{name}: no document in it can be read ({left_out} rows are left out)");
+            return Err(ArchiveError::Setting(message));
+        }
         let agreement = |((precision, encoder), tally): (&(Precision, MultiHead), Tally)| {
             let Compute { kernels, .. } = encoder.computes_with();
             tally.agreement(*precision, kernels, tasks)
