@@ -97,7 +97,7 @@ fn what_fails_is_named_and_has_a_code_and_what_passes_is_recorded() {
 }
 
 #[test]
-fn mistakes_are_found_before_anything_is_recorded() {
+fn mistakes_are_found_before_anything_runs() {
     let (dir, model) = bundle();
     let data = rows(dir.path(), 2);
     let empty = dir.path().join("empty.jsonl");

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 from torch.nn import functional
 
-from common import SHIPPED_TASKS, Classifier, pad, write_json
+from common import SHIPPED_TASKS, Classifier, write_json
 from prepare import link_shards
 from readings import load_shipped
 from train import Crop, Trainer, arguments_parser, bucketed, load_start, plan_stage2, runs_of
@@ -32,8 +32,8 @@ def main():
     arguments = parser.parse_args()
     if arguments.init is None:
         parser.error("--init names the teacher's weights")
-    if arguments.consistency or arguments.self_taught:
-        parser.error("a student has its teacher's answers: --consistency and --self-taught are for train.py")
+    if arguments.consistency:
+        parser.error("a student has its teacher's answers: --consistency is for train.py")
     link_shards(arguments.shards, arguments.work)
     shutil.copytree(arguments.shards / "bundle", arguments.work / "bundle", dirs_exist_ok=True)
     config = json.loads((arguments.shared / "backbone/config.json").read_text())
@@ -84,10 +84,8 @@ class Distiller(Trainer):
         return {1: plan_sections(self.shards, self.arguments), 2: plan_stage2(self.shards, self.arguments)}
 
     def losses(self, batch, ids, mask):
-        """What the student reads in careless spelling, the teacher reads as it was written."""
-        clean = [("train" if source == "train_noisy" else source, n, crop) for source, n, crop in batch]
         with torch.no_grad():
-            taught = self.teacher.pool(*pad([self.window(item) for item in clean], self.device))
+            taught = self.teacher.pool(ids, mask)
         learnt = self.model.pool(ids, mask)
         losses = {"state": STATE_WEIGHT * (1 - functional.cosine_similarity(learnt, taught, dim=1)).mean()}
         for task, head in self.model.heads.items():

@@ -36,10 +36,17 @@ def main():
     if not arguments.keep_weights:
         write_weights(work, out)
     write_json(out / "evaluation.json", evaluation)
-    write_json(out / "tasnif.json", tasnif_json(arguments.revision, evaluation["calibration"]))
+    write_json(out / "tasnif.json", manifest(arguments, evaluation))
     made = pictures.draw(evaluation, out / "pictures")
     (out / "README.md").write_text(card.text(evaluation, out), encoding="utf-8")
     print(f"{out}: {', '.join(made)}; {(out / 'model.safetensors').stat().st_size / 1e6:.1f} MB of weights")
+
+
+def manifest(arguments, evaluation):
+    """What `tasnif verify --record` has written of the same weights stays."""
+    manifest, path = tasnif_json(arguments.revision, evaluation["calibration"]), arguments.out / "tasnif.json"
+    recorded = json.loads(path.read_text()).get("precisions") if arguments.keep_weights else None
+    return manifest | ({"precisions": recorded} if recorded else {})
 
 
 def read_parts(work):

@@ -24,7 +24,7 @@ DEV_SHARE = 0.07
 LEAD_CHARACTERS = 330  # what the annotator of news/ read, after the title
 MAX_ERROR_SHARE = 0.01
 TRAIN_TOKENS, NOISY_TOKENS, SECTION_TOKENS, TWEET_TOKENS = 384, 160, 96, 96
-PROBE_ROWS, PROBE_TOKENS = 2_000, 128
+SECTION_ROWS, KHALEEJ_TOKENS = 8_000, 128
 SECTION_TESTS, LONG_ROWS = ("test_khaleej", "test_bbc_france24", "test_hespress"), 100
 # Tokens of a window, and from the start of one to the next: less than a window holds after the longest title.
 CUTS = ((512, 384), (256, 184), (128, 56))
@@ -72,8 +72,8 @@ def shards(arguments):
         "test_umsab": (lambda: tweets(sentiment / "test_umsab.jsonl.gz"), head(TWEET_TOKENS)),
         "arsarcasm_train": (lambda: arsarcasm(sentiment / "train.jsonl.gz"), head(TWEET_TOKENS)),
         "test_arsarcasm_v2": (lambda: tweets(sentiment / "test_arsarcasm_v2.jsonl.gz"), head(TWEET_TOKENS)),
-        "sections_khaleej": (lambda: sample(khaleej(topic), PROBE_ROWS), head(PROBE_TOKENS)),
-        "test_khaleej": (lambda: sections(topic / "test_khaleej.jsonl.gz"), head(PROBE_TOKENS)),
+        "sections_khaleej": (lambda: sample(khaleej(topic), SECTION_ROWS), head(KHALEEJ_TOKENS)),
+        "test_khaleej": (lambda: sections(topic / "test_khaleej.jsonl.gz"), head(KHALEEJ_TOKENS)),
     }
     for name in PERTURBATIONS:
         table[f"spelling_{name}"] = (partial(respelt, news / "test_saudi.jsonl.gz", name), head(TRAIN_TOKENS))

@@ -67,9 +67,6 @@ def arguments_parser(description):
         default=0.0,
         help="weight of a document's two spellings being answered alike; each batch is then half of the one, half of the other",
     )
-    parser.add_argument(
-        "--self-taught", type=float, default=0.0, help="rows that self_train.py labelled, as a share of those of news/train"
-    )
     parser.add_argument("--train-share", type=float, default=1.0, help="of news/train, for a learning curve")
     parser.add_argument("--seed", type=int, default=17)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
@@ -111,8 +108,7 @@ class Trainer:
         self.parameters = list(self.model.parameters())
         self.optimizer = torch.optim.AdamW(self.parameter_groups(), weight_decay=0.01, fused=True)
         self.average = None  # starts with stage 2
-        names = [*SHARDS, "self_taught"] if arguments.self_taught else SHARDS
-        self.shards = {name: Shard.load(self.work / f"{name}.npz") for name in names}
+        self.shards = {name: Shard.load(self.work / f"{name}.npz") for name in SHARDS}
         self.plans = self.plan_stages()
         self.topic_weights = class_weights(self.shards["train"].labels["topic"], len(LABELS["topic"])).to(self.device)
         self.stage, self.step = 1, 0
@@ -234,7 +230,7 @@ class Trainer:
 
     def settings(self):
         """What makes two runs the same. Not the length: a run may be cut short or drawn out while its rate is held."""
-        names = ("batch", "lr", "head_lr", "hold", "noisy", "consistency", "self_taught", "train_share", "seed")
+        names = ("batch", "lr", "head_lr", "hold", "noisy", "consistency", "train_share", "seed")
         settings = {name: getattr(self.arguments, name) for name in names}
         return settings | {"method": self.METHOD, "stage1_steps": len(self.plans[1])}
 
@@ -347,11 +343,9 @@ def plan_stage2(shards, arguments):
     """Batches of (source, document, crop): a new order, new crops and other spellings each epoch, the last one cut."""
     rows = round(len(shards["train"]) * arguments.train_share)
     chosen = random.Random(f"{arguments.seed}:share").sample(range(len(shards["train"])), rows)
-    batches, steps = [], round(arguments.epochs * rows * (1 + arguments.self_taught) / arguments.batch)
-    lengths = {name: np.diff(shard.starts) for name, shard in shards.items()}
+    batches, steps = [], round(arguments.epochs * rows / arguments.batch)
+    lengths = {name: np.diff(shards[name].starts) for name in ("train", "train_noisy")}
     spellings = 2 if arguments.consistency else 1
-    if spellings == 2 and arguments.self_taught:
-        raise SystemExit("--consistency needs two spellings of every document, and --self-taught has rows of one")
     epoch = 0
     while len(batches) < steps * spellings:
         random_state = random.Random(f"{arguments.seed}:stage2:{epoch}")
@@ -360,9 +354,6 @@ def plan_stage2(shards, arguments):
             noisy = spellings == 1 and random_state.random() < arguments.noisy
             source = "train_noisy" if noisy else "train"
             items.append((source, n, draw_crop(random_state, bool(shards["train"].titled[n]))))
-        for _ in range(round(arguments.self_taught * rows)):
-            n = random_state.randrange(len(shards["self_taught"]))
-            items.append(("self_taught", n, draw_crop(random_state, bool(shards["self_taught"].titled[n]))))
         random_state.shuffle(items)
         batches += bucketed(
             items, lambda item: item[2].length(lengths[item[0]][item[1]]), arguments.batch // spellings, random_state

@@ -1,8 +1,9 @@
 """Sentiment of tweets beside published figures: fine-tunes on the comparison's own training rows and reads its test.
-Starts from the backbone, as the published models did, or from the shipped encoder, which has seen other tweets with
-labels. Writes `work/tweets.json`.
+Starts from the backbone, as the published models did, or from the shipped encoder, which has seen tweets with labels (some
+may be training rows of the set, none is of a test). Writes `work/tweets.json`.
 
     python tweets.py --set umsab --start backbone
+    python tweets.py --set umsab --dev 0.2 --lr 5e-5    chooses settings: reads no test, a share of the training rows instead
 """
 
 import argparse
@@ -40,18 +41,23 @@ def main():
     model = Classifier(arguments.shared / "backbone/config.json", ["sentiment"])
     start = arguments.shared / "backbone" if arguments.start == "backbone" else arguments.work
     load_start(model, {name: t for name, t in load_file(start / "model.safetensors").items() if "topic" not in name})
-    fine_tune(model, train, arguments)
+    order = random.Random(f"{arguments.seed}:dev").sample(range(len(train)), len(train))
+    held = round(arguments.dev * len(train))
+    fine_tune(model, train, order[held:], "sentiment", arguments)
+    read, rows = (train, order[:held]) if held else (test, range(len(test)))
 
-    truth = test.labels["sentiment"]
-    predicted = head_logits(model, pooled_windows(model, test.windows()))["sentiment"].argmax(1)
+    truth = read.labels["sentiment"][rows]
+    predicted = head_logits(model, pooled_windows(model, [read.window(n) for n in rows]))["sentiment"].argmax(1)
     negative, positive = (LABELS["sentiment"].index(label) for label in ("negative", "positive"))
     result = accuracy_and_f1(truth, predicted, 3) | {
         "f1_pn": float(f1_score(truth, predicted, labels=[negative, positive], average="macro")),
-        "training_rows": len(train),
+        "training_rows": len(train) - held,
         "epochs": arguments.epochs,
         "published": published,
     }
     print(f"{arguments.set} from {arguments.start}: {result}")
+    if held:
+        return
     path = arguments.work / "tweets.json"
     results = json.loads(path.read_text()) if path.exists() else {}
     write_json(path, results | {f"{arguments.set}, from {arguments.start}": result})
@@ -63,31 +69,36 @@ def parse_arguments():
     parser.add_argument("--work", type=Path, default=DEFAULT_WORK, help="folder that prepare.py and train.py filled")
     parser.add_argument("--set", choices=SETS, required=True)
     parser.add_argument("--start", choices=["backbone", "shipped"], default="backbone")
-    parser.add_argument("--epochs", type=int, default=4)
-    parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--lr", type=float, default=8e-5)
-    parser.add_argument("--head-lr", type=float, default=8e-4)
-    parser.add_argument("--seed", type=int, default=17)
+    fine_tuning_arguments(parser, epochs=4)
+    parser.add_argument("--dev", type=float, default=0.0, help="share of the training rows to read instead of the test")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     return parser.parse_args()
 
 
-def fine_tune(model, shard, arguments):
-    """A fixed number of epochs, none chosen by the test."""
+def fine_tuning_arguments(parser, epochs):
+    parser.add_argument("--epochs", type=int, default=epochs)
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--lr", type=float, default=8e-5)
+    parser.add_argument("--head-lr", type=float, default=8e-4)
+    parser.add_argument("--seed", type=int, default=17)
+
+
+def fine_tune(model, shard, rows, task, arguments):
+    """On those rows of the shard, by the labels of one task: a fixed number of epochs, none chosen by the test."""
     groups = [{"params": model.encoder.parameters(), "peak": arguments.lr}]
     groups.append({"params": model.heads.parameters(), "peak": arguments.head_lr})
     optimizer = torch.optim.AdamW(groups, weight_decay=0.01)
     lengths, batches = np.diff(shard.starts), []
     random_state = random.Random(arguments.seed)
     for _ in range(arguments.epochs):
-        order = random_state.sample(range(len(shard)), len(shard))
+        order = random_state.sample(rows, len(rows))
         batches += bucketed(order, lengths.__getitem__, arguments.batch, random_state)
     model.train()
     for step, batch in enumerate(batches):
         for group in optimizer.param_groups:
             group["lr"] = group["peak"] * schedule(step, len(batches), hold=0)
-        classes = torch.from_numpy(shard.labels["sentiment"][batch].astype(np.int64))
-        logits = model(*pad([shard.window(n) for n in batch]))["sentiment"]
+        classes = torch.from_numpy(shard.labels[task][batch].astype(np.int64))
+        logits = model(*pad([shard.window(n) for n in batch]))[task]
         functional.cross_entropy(logits, classes, label_smoothing=0.05).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
