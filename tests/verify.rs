@@ -90,6 +90,8 @@ fn what_fails_is_named_and_has_a_code_and_what_passes_is_recorded() {
         let output = run(&args, "");
         assert_eq!(code(&output), Some(0), "{}", stderr(&output));
         assert_eq!(read()["precisions"], expected);
+        let too_few = stdout(&output).contains("no file has 143 documents: int8");
+        assert_eq!(too_few, count < 143, "{}", stdout(&output));
     }
     let mut after = read();
     after.as_object_mut().unwrap().remove("precisions");

@@ -78,7 +78,20 @@ fn lines(out: &mut impl Write, agreement: &Agreement, width: usize) -> Result<()
     Ok(())
 }
 
-pub(super) fn recorded(out: &mut impl Write, precisions: &[Precision]) -> Result<()> {
-    let names: Vec<&str> = precisions.iter().map(|precision| precision.name()).collect();
-    writeln!(out, "\nrecorded in tasnif.json: {}", names.join(", "))
+/// What is written down, and what passed on too `little` for that.
+pub(super) fn recorded(
+    out: &mut impl Write,
+    precisions: &[Precision],
+    little: &[Precision],
+) -> Result<()> {
+    let names = |precisions: &[Precision]| {
+        let names: Vec<&str> = precisions.iter().map(|precision| precision.name()).collect();
+        if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+    };
+    writeln!(out, "\nrecorded in tasnif.json: {}", names(precisions))?;
+    if !little.is_empty() {
+        let little = names(little);
+        writeln!(out, "not recorded, since no file has 143 documents: {little}")?;
+    }
+    Ok(())
 }
