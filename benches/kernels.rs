@@ -35,15 +35,15 @@ fn products(criterion: &mut Criterion) {
             group.sample_size(20).warm_up_time(Duration::from_millis(100));
             group.measurement_time(Duration::from_millis(400));
             let (values, weights) = (wave(rows * inputs), on_steps(inputs, outputs));
+            let bias = vec![0.5; outputs];
             for precision in Precision::ALL {
-                let bias = vec![0.5; outputs];
                 let mut linear = measure::linear(precision, &weights, &bias, inputs);
                 group.bench_function(format!("tasnif-{precision}"), |bencher| {
                     bencher.iter(|| linear(black_box(&values)));
                 });
             }
             // Weights that lie on no steps of 7 bits, which AVX2 has to widen.
-            let (wide, bias) = (wave(outputs * inputs), vec![0.5; outputs]);
+            let wide = wave(outputs * inputs);
             let mut linear = measure::linear(Precision::Int8, &wide, &bias, inputs);
             group.bench_function("tasnif-int8-of-8-bits", |bencher| {
                 bencher.iter(|| linear(black_box(&values)));

@@ -88,7 +88,7 @@ async fn run(server: &Handle) {
     nn::configure_threads(threads).unwrap();
     let precision: PrecisionChoice = std::env::var("TASNIF_BENCH_PRECISION")
         .map_or_else(|_| PrecisionChoice::default(), |name| name.parse().unwrap());
-    let workers = nn::batches(precision, nn::default_threads());
+    let workers = nn::batches(precision, threads);
     let engine = EngineConfig { workers, ..EngineConfig::default() };
     let classifier = {
         let _clock = server.enter();

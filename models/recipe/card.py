@@ -137,40 +137,28 @@ def abstention_rows(sets):
 def spelling_section(spelling):
     if spelling is None:
         return ""
-    lines = [
-        "",
-        "## Spelling",
-        "",
-        "Share of test_saudi (title + lead) whose label changes when the same text is spelt another way.",
-        "",
-        "| change | topic | sentiment |",
-        "|---|---|---|",
-    ]
-    for name, figures in spelling.items():
-        shares = [f"{figures[task]['flipped']:.1%}" for task in TASKS]
-        lines.append(f"| {PERTURBATIONS[name][1]} | {' | '.join(shares)} |")
-    return "\n".join(lines) + "\n"
+    intro = "Share of test_saudi (title + lead) whose label changes when the same text is spelt another way."
+    rows = (
+        [PERTURBATIONS[name][1], *(f"{figures[task]['flipped']:.1%}" for task in TASKS)]
+        for name, figures in spelling.items()
+    )
+    return table_section("Spelling", intro, ["change", *TASKS], rows)
 
 
 def windows_section(windows):
     if windows is None:
         return ""
     names = list(windows["table"][0]["sets"])
-    lines = [
-        "",
-        "## Whole articles",
-        "",
-        "Macro-F1 of newspaper sections (topics mapped to sections) by the cut into windows and the way to join them.",
-        "",
-        f"| window | stride | joined by | {' | '.join(names)} | mean |",
-        f"|---|---|---|{'---|' * (len(names) + 1)}",
-    ]
-    for row in windows["table"]:
-        shown = [f"{row['sets'][name]['macro_f1']:.3f}" for name in names]
-        lines.append(
-            f"| {row['window']} | {row['stride']} | {row['join']} | {' | '.join(shown)} | {row['mean_macro_f1']:.3f} |"
-        )
-    return "\n".join(lines) + "\n"
+    intro = "Macro-F1 of newspaper sections (topics mapped to sections) by the cut into windows and the way to join them."
+    rows = (
+        [
+            *(str(row[key]) for key in ("window", "stride", "join")),
+            *(f"{row['sets'][name]['macro_f1']:.3f}" for name in names),
+            f"{row['mean_macro_f1']:.3f}",
+        ]
+        for row in windows["table"]
+    )
+    return table_section("Whole articles", intro, ["window", "stride", "joined by", *names, "mean"], rows)
 
 
 def transfer_section(transfer, tweets):
@@ -197,19 +185,21 @@ def transfer_section(transfer, tweets):
 def learning_curve_section(curve):
     if curve is None:
         return ""
-    lines = [
-        "",
-        "## What more labels would bring",
-        "",
-        "The same training on shares of news/train, by the dev split; accuracy / macro-F1.",
-        "",
-        "| share of the labels | topic | sentiment |",
-        "|---|---|---|",
-    ]
-    for share, figures in curve.items():
-        shown = [f"{figures[f'{task}_accuracy']:.3f} / {figures[f'{task}_macro_f1']:.3f}" for task in TASKS]
-        lines.append(f"| {float(share):.0%} | {' | '.join(shown)} |")
-    return "\n".join(lines) + "\n"
+    intro = "The same training on shares of news/train, by the dev split; accuracy / macro-F1."
+    rows = (
+        [
+            f"{float(share):.0%}",
+            *(f"{figures[f'{task}_accuracy']:.3f} / {figures[f'{task}_macro_f1']:.3f}" for task in TASKS),
+        ]
+        for share, figures in curve.items()
+    )
+    return table_section("What more labels would bring", intro, ["share of the labels", *TASKS], rows)
+
+
+def table_section(title, intro, columns, rows):
+    """A section that is one table; every row has a text for each column."""
+    head = ["", f"## {title}", "", intro, "", f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}"]
+    return "\n".join([*head, *(f"| {' | '.join(row)} |" for row in rows)]) + "\n"
 
 
 def failure_row(case):

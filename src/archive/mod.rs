@@ -30,7 +30,9 @@ mod settings;
 mod stages;
 mod stats;
 
-pub use agreement::{Agreement, Compared, Documents, Engines, Labels, MacroF1, TaskAgreement};
+pub use agreement::{
+    Agreement, Compared, Documents, ENOUGH_DOCUMENTS, Engines, Labels, MacroF1, TaskAgreement,
+};
 pub use columns::{ColumnNames, Columns, Keep};
 pub use error::ArchiveError;
 pub use evaluation::{ClassScore, Evaluation};

@@ -10,9 +10,8 @@ use crate::bundle::{Precision, Task};
 const MAX_F32_DELTA: f32 = 1e-4;
 /// Of how many documents the label may differ.
 const MAX_DIFFERING: f64 = 0.007;
-/// Documents from which on one that differs is no more than [`MAX_DIFFERING`]: with fewer, one says
-/// nothing yet.
-const ENOUGH_DOCUMENTS: u64 = 143;
+/// Documents from which on passing says something: of fewer, one is more than may differ.
+pub const ENOUGH_DOCUMENTS: u64 = 143;
 /// By how many points macro-F1 may differ, up or down.
 const MAX_F1_POINTS: f64 = 0.3;
 /// Rows that a class has to have to count in macro-F1: fewer say little about it.

@@ -12,7 +12,7 @@ mod gate;
 use serde::Serialize;
 
 pub use self::documents::{Documents, Labels};
-pub use self::gate::{Agreement, MacroF1, TaskAgreement};
+pub use self::gate::{Agreement, ENOUGH_DOCUMENTS, MacroF1, TaskAgreement};
 
 use self::documents::Labelled;
 use self::gate::Tally;

@@ -107,11 +107,11 @@ pub(super) fn run(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
     if args.record {
         let passing = recorded(engines.bundle(), &sets, &failures);
         Bundle::record_precisions(&directory, &passing).map_err(|error| model(error.into()))?;
-        let little = precisions.iter().filter(|&&one| {
-            let failed = failures.iter().any(|failure| failure.precision == one);
-            one != Precision::F32 && !failed && !passing.contains(&one)
+        let mut little = precisions;
+        little.retain(|one| {
+            *one != Precision::F32 && !fails(&failures, *one) && !passing.contains(one)
         });
-        table::recorded(&mut out, &passing, &little.copied().collect::<Vec<_>>())?;
+        table::recorded(&mut out, &passing, &little)?;
     }
     if failures.is_empty() {
         return Ok(ExitCode::SUCCESS);
@@ -174,6 +174,10 @@ fn failures(sets: &[Compared]) -> Vec<GateFailure> {
     failures
 }
 
+fn fails(failures: &[GateFailure], precision: Precision) -> bool {
+    failures.iter().any(|failure| failure.precision == precision)
+}
+
 /// The precisions to write down, the fastest first: none that failed, and those that passed on
 /// enough documents. The others stay as they are.
 fn recorded(bundle: &Bundle, sets: &[Compared], failures: &[GateFailure]) -> Vec<Precision> {
@@ -181,8 +185,7 @@ fn recorded(bundle: &Bundle, sets: &[Compared], failures: &[GateFailure]) -> Vec
         let mut verified = sets.iter().flat_map(|set| &set.precisions);
         let shown =
             verified.any(|agreement| agreement.precision == *precision && agreement.is_evidence());
-        let failed = failures.iter().any(|failure| failure.precision == *precision);
-        !failed && (shown || bundle.precisions.contains(precision))
+        !fails(failures, *precision) && (shown || bundle.precisions.contains(precision))
     };
     let fastest = Precision::ALL.into_iter().rev().filter(|&one| one != Precision::F32);
     fastest.filter(passes).collect()

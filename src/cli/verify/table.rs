@@ -5,7 +5,7 @@ use std::io::{Result, Write};
 use serde::Serialize;
 
 use super::GateFailure;
-use crate::archive::{Agreement, Compared, MacroF1};
+use crate::archive::{Agreement, Compared, ENOUGH_DOCUMENTS, MacroF1};
 use crate::bundle::{Bundle, Precision};
 
 /// Digits of the weights' digest that are shown.
@@ -91,7 +91,7 @@ pub(super) fn recorded(
     writeln!(out, "\nrecorded in tasnif.json: {}", names(precisions))?;
     if !little.is_empty() {
         let little = names(little);
-        writeln!(out, "not recorded, since no file has 143 documents: {little}")?;
+        writeln!(out, "not recorded, since no file has {ENOUGH_DOCUMENTS} documents: {little}")?;
     }
     Ok(())
 }
