@@ -2,7 +2,7 @@
 
 import torch
 
-STEPS = 63  # 7 bits: products of two fit the bytes-to-words instruction of AVX2, and cost less accuracy than chance moves
+STEPS = 63  # 7 bits: AVX2 adds up products of bytes in words, which hold four of these; costs less accuracy than chance moves
 
 
 def on_int8_grid(tensors):

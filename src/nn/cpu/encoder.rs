@@ -7,7 +7,7 @@ use rayon::prelude::*;
 
 use super::attention::Shape;
 use super::kernels::{Aligned, Kernel};
-use super::layer::{Layer, Piece, Workspace};
+use super::layer::{Layer, Piece, Qkv, Workspace};
 use super::norm::Norm;
 use crate::bundle::Pooling;
 use crate::nn::{Compute, EncodeError, Encoder, PackedTokens, Rows};
@@ -43,7 +43,8 @@ pub(super) struct Embeddings {
 pub(super) struct Memory<K: Kernel> {
     /// `[tokens, hidden]`.
     hidden: Aligned<f32>,
-    /// `[tokens, stride]`.
+    /// Queries, keys and values, `[rows, stride]`: of a few sequences, or of all tokens if
+    /// several threads compute the batch.
     qkv: Aligned<f32>,
     /// One a thread.
     workspaces: Vec<Workspace<K>>,
@@ -67,19 +68,14 @@ impl<K: Kernel> FusedEncoder<K> {
     ) -> Vec<f32> {
         let Shape { hidden: width, stride, .. } = self.shape;
         let tokens = batch.tokens();
-        memory.hidden.at_least(tokens * width);
-        memory.qkv.at_least(tokens * stride);
         let rows = tokens.div_ceil(parts).max(1);
         let pieces = pieces(batch, rows);
+        memory.hidden.at_least(tokens * width);
         if memory.workspaces.len() < pieces.len() {
             memory.workspaces.resize_with(pieces.len(), Workspace::default);
         }
-        let (Some(hidden), Some(qkv)) =
-            (memory.hidden.get_mut(..tokens * width), memory.qkv.get_mut(..tokens * stride))
-        else {
-            return Vec::new();
-        };
-        let workspaces = &mut memory.workspaces;
+        let Some(hidden) = memory.hidden.get_mut(..tokens * width) else { return Vec::new() };
+        let (qkv, workspaces) = (&mut memory.qkv, &mut memory.workspaces);
 
         let mut pause = || {
             let _paused = Paused::new(&self.running);
@@ -89,11 +85,11 @@ impl<K: Kernel> FusedEncoder<K> {
         self.embeddings.look_up(batch, hidden);
         for layer in &self.layers {
             if let ([pieces], [workspace, ..]) = (&*pieces, &mut **workspaces) {
-                layer.project(hidden, qkv, self.shape, workspace, &mut pause);
-                layer.finish(hidden, pieces, qkv, self.shape, workspace, &mut pause);
+                layer.forward(hidden, pieces, qkv, self.shape, workspace, &mut pause);
                 continue;
             }
             pause();
+            qkv.at_least(tokens * stride);
             rayon::scope(|_| {
                 let parts = hidden.par_chunks(rows * width).zip(qkv.par_chunks_mut(rows * stride));
                 parts.zip(&mut *workspaces).for_each(|((hidden, qkv), workspace)| {
@@ -101,6 +97,7 @@ impl<K: Kernel> FusedEncoder<K> {
                 });
                 let parts = hidden.par_chunks_mut(rows * width).zip(&pieces);
                 parts.zip(&mut *workspaces).for_each(|((hidden, pieces), workspace)| {
+                    let qkv = Qkv { first: 0, rows: qkv };
                     layer.finish(hidden, pieces, qkv, self.shape, workspace, &mut || ());
                 });
             });

@@ -1,6 +1,7 @@
 //! One layer of a post-norm transformer: attention and feed-forward, each added to its input
 //! and normalised after. BERT, RoBERTa and XLM-R have this one.
 
+use std::iter;
 use std::ops::Range;
 
 use super::attention::{Attention, Shape};
@@ -11,6 +12,11 @@ use super::norm::Norm;
 /// Rows that go through the feed-forward part at once, at most: what they are there, four
 /// times as wide as elsewhere, should stay in the cache of a core.
 const BLOCK: usize = 48;
+
+/// Rows whose queries, keys and values are computed before attention reads them, unless one
+/// sequence has more. They stay in the last cache; the second would hold half as many, which
+/// divides into blocks less evenly.
+const GROUP_ROWS: usize = 4 * BLOCK;
 
 /// The weights of a layer.
 pub(super) struct Layer<K: Kernel> {
@@ -57,7 +63,36 @@ pub(super) struct Piece {
     pub(super) queries: Range<usize>,
 }
 
+/// Queries, keys and values of the rows of a batch from `first` on, `[rows, stride]`.
+pub(super) struct Qkv<'a> {
+    pub(super) first: usize,
+    pub(super) rows: &'a [f32],
+}
+
 impl<K: Kernel> Layer<K> {
+    /// The layer in place, for `hidden`, the rows of whole sequences, a few of these at a time:
+    /// attention reads queries, keys and values while they are near. `qkv` grows to what the
+    /// largest group needs. After every sequence and every few dozen rows it calls `pause`.
+    pub(super) fn forward(
+        &self,
+        hidden: &mut [f32],
+        sequences: &[Piece],
+        qkv: &mut Aligned<f32>,
+        shape: Shape,
+        workspace: &mut Workspace<K>,
+        pause: &mut dyn FnMut(),
+    ) {
+        let (mut rest, mut first) = (hidden, 0);
+        for group in groups(sequences) {
+            let rows = rows(group);
+            let (hidden, others) = rest.split_at_mut(rows * shape.hidden);
+            qkv.at_least(rows * shape.stride);
+            self.project(hidden, qkv, shape, workspace, pause);
+            self.finish(hidden, group, Qkv { first, rows: qkv }, shape, workspace, pause);
+            (rest, first) = (others, first + rows);
+        }
+    }
+
     /// Queries, keys and values of rows: `[rows, hidden]` to `[rows, stride]`. Every few dozen
     /// rows it calls `pause`.
     pub(super) fn project(
@@ -77,13 +112,13 @@ impl<K: Kernel> Layer<K> {
         }
     }
 
-    /// The rest of the layer, in place: `hidden` are the rows of `pieces`, and `qkv` those of
-    /// the whole batch. After every sequence and every few dozen rows it calls `pause`.
+    /// The rest of the layer, in place: `hidden` are the rows of `pieces`, and `qkv` has those
+    /// of their sequences. After every sequence and every few dozen rows it calls `pause`.
     pub(super) fn finish(
         &self,
         hidden: &mut [f32],
         pieces: &[Piece],
-        qkv: &[f32],
+        qkv: Qkv<'_>,
         shape: Shape,
         workspace: &mut Workspace<K>,
         pause: &mut dyn FnMut(),
@@ -93,8 +128,9 @@ impl<K: Kernel> Layer<K> {
         let mut rest = &mut **context;
         for piece in pieces {
             pause();
-            let rows = piece.sequence.start * shape.stride..piece.sequence.end * shape.stride;
-            let qkv = qkv.get(rows).unwrap_or_default();
+            let Range { start, end } = piece.sequence;
+            let rows = (start - qkv.first) * shape.stride..(end - qkv.first) * shape.stride;
+            let qkv = qkv.rows.get(rows).unwrap_or_default();
             let (context, others) = rest.split_at_mut(piece.queries.len() * shape.hidden);
             for head in 0..shape.hidden / shape.head_size {
                 attention.attend(qkv, piece.queries.clone(), shape, head, context);
@@ -125,7 +161,46 @@ impl<K: Kernel> Layer<K> {
     }
 }
 
+/// Divides sequences into groups of up to [`GROUP_ROWS`] rows, or of one that is longer.
+fn groups(mut sequences: &[Piece]) -> impl Iterator<Item = &[Piece]> {
+    iter::from_fn(move || {
+        let mut rows = 0;
+        let fit = sequences.iter().take_while(|sequence| {
+            rows += sequence.queries.len();
+            rows <= GROUP_ROWS
+        });
+        let count = fit.count().max(1);
+        let (group, others) = sequences.split_at_checked(count)?;
+        sequences = others;
+        Some(group)
+    })
+}
+
+/// Rows that `pieces` have.
+fn rows(pieces: &[Piece]) -> usize {
+    pieces.iter().map(|piece| piece.queries.len()).sum()
+}
+
 /// Rows in a block: as few blocks as `BLOCK` allows, as even as can be.
 fn block(rows: usize) -> usize {
     rows.div_ceil(rows.div_ceil(BLOCK).max(1)).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn groups_are_whole_sequences_up_to_a_number_of_rows() {
+        let lengths_of_groups = |lengths: &[usize]| -> Vec<Vec<usize>> {
+            let sequence = |length: &usize| Piece { sequence: 0..*length, queries: 0..*length };
+            let sequences: Vec<Piece> = lengths.iter().map(sequence).collect();
+            let lengths = |group: &[Piece]| group.iter().map(|piece| piece.queries.len()).collect();
+            groups(&sequences).map(lengths).collect()
+        };
+        assert_eq!(lengths_of_groups(&[]), [[0; 0]; 0]);
+        assert_eq!(lengths_of_groups(&[192]), [[192]]);
+        assert_eq!(lengths_of_groups(&[96, 96, 1]), [vec![96, 96], vec![1]]);
+        assert_eq!(lengths_of_groups(&[5, 193, 5, 6]), [vec![5], vec![193], vec![5, 6]]);
+    }
 }

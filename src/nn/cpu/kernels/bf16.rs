@@ -32,7 +32,6 @@ impl Bf16 {
 impl Kernel for Bf16 {
     type Activation = f32;
     type Weight = bf16;
-    type Expanded = f32;
 
     const GROUP: usize = 1;
     const FASTER: bool = false;
@@ -111,7 +110,6 @@ impl Bf16Avx512 {
 impl Kernel for Bf16Avx512 {
     type Activation = bf16;
     type Weight = bf16;
-    type Expanded = bf16;
 
     const GROUP: usize = 2;
     const FASTER: bool = true;
@@ -192,8 +190,10 @@ unsafe fn tile<const HEIGHT: usize>(panel: &mut Panel<'_, Bf16Avx512>, row: usiz
         let activations = panel.activations.as_ptr().add(row * panel.stride);
         let mut weights = panel.weights.as_ptr();
         for step in (0..panel.depth).step_by(2) {
-            let columns =
-                [0, 32].map(|start| vector(_mm512_loadu_si512(weights.add(start).cast())));
+            let columns = [
+                vector(_mm512_loadu_si512(weights.cast())),
+                vector(_mm512_loadu_si512(weights.add(32).cast())),
+            ];
             for (height, sums) in sums.iter_mut().enumerate() {
                 let pair = activations.add(height * panel.stride + step).cast::<i32>();
                 let pair = vector(_mm512_set1_epi32(pair.read_unaligned()));

@@ -29,7 +29,6 @@ impl F32 {
 impl Kernel for F32 {
     type Activation = f32;
     type Weight = f32;
-    type Expanded = f32;
 
     const GROUP: usize = 1;
     const FASTER: bool = false;
@@ -139,7 +138,7 @@ fn tile<I: Isa, const HEIGHT: usize>(isa: I, product: &mut Product<'_>, row: usi
         let mut weights = product.weights.as_ptr();
         for step in 0..product.depth {
             let columns: [I::F32; VECTORS] =
-                std::array::from_fn(|vector| ops.load_ptr(weights.add(vector * ops.len())));
+                [ops.load_ptr(weights), ops.load_ptr(weights.add(ops.len()))];
             for (height, sums) in sums.iter_mut().enumerate() {
                 let activation = ops.splat(*activations.add(height * product.stride + step));
                 for (sum, column) in sums.iter_mut().zip(columns) {

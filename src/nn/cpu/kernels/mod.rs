@@ -36,8 +36,6 @@ pub(super) trait Kernel: Copy + Send + Sync + 'static {
     type Activation: Copy + Default + Send + Sync + 'static;
     /// A weight as it is stored.
     type Weight: Copy + Default + Send + Sync + 'static;
-    /// A weight as the tile reads it, where that is not how it is stored.
-    type Expanded: Copy + Default + Send + Sync + 'static;
 
     /// Steps of the depth that one instruction takes; depths are padded to a multiple.
     const GROUP: usize;
@@ -57,6 +55,12 @@ pub(super) trait Kernel: Copy + Send + Sync + 'static {
 
     /// Converts the weights of one output. `out` may be longer than `row`: the rest is 0.
     fn convert_weights(self, row: &[f32], out: &mut [Self::Weight]) -> Column;
+
+    /// Takes from a panel's weights, `[depth / GROUP, width, GROUP]`, what the kernel cannot
+    /// multiply together with the rest.
+    fn fit(self, _weights: &mut [Self::Weight]) -> Extras<Self::Weight> {
+        Extras::default()
+    }
 
     /// Multiplies rows of activations with one panel.
     ///
@@ -91,21 +95,28 @@ impl Row {
 pub(super) struct Column {
     /// By which its products are to be multiplied.
     pub(super) scale: f32,
-    /// Sum of the weights as stored, if they are integers.
+    /// Sum of the weights as converted, if they are integers.
     pub(super) sum: i32,
-    /// The largest that one of these may be, of either sign.
-    pub(super) largest: i32,
 }
 
 impl Column {
     /// Of weights that are not integers.
-    const PLAIN: Self = Self { scale: 1.0, sum: 0, largest: 0 };
+    const PLAIN: Self = Self { scale: 1.0, sum: 0 };
+}
+
+/// Weights that are to be added to those of a panel.
+#[derive(Default)]
+pub(super) struct Extras<W> {
+    /// The groups of the depth that they belong to; one may be there several times.
+    groups: Vec<usize>,
+    /// `[groups, width, GROUP]`.
+    weights: Vec<W>,
 }
 
 /// One product: rows of activations with one panel of weights. For every row `r` and output
 /// `j` a kernel writes
 /// `sum((activations[r] - zero[r]) * weights[j]) * (scale[r] * scales[j]) + bias[j]`
-/// to `out[r * out_stride + j]`.
+/// to `out[r * out_stride + j]`, where the weights are those of the panel and its extras.
 pub(super) struct Panel<'a, K: Kernel> {
     /// `[rows, depth]`, a row every `stride` values.
     pub(super) activations: &'a [K::Activation],
@@ -121,13 +132,13 @@ pub(super) struct Panel<'a, K: Kernel> {
     pub(super) bias: &'a [f32],
     /// See [`Column::sum`].
     pub(super) sums: &'a [i32],
-    /// See [`Column::largest`]: that of all outputs.
-    pub(super) largest: i32,
+    /// See [`Kernel::fit`].
+    pub(super) extras: &'a Extras<K::Weight>,
     /// `[rows, width]`, a row every `out_stride` values.
     pub(super) out: &'a mut [f32],
     pub(super) out_stride: usize,
-    /// Room for what the kernel makes of the weights.
-    pub(super) expanded: &'a mut Vec<K::Expanded>,
+    /// Room for widened weights.
+    pub(super) expanded: &'a mut Vec<f32>,
 }
 
 impl<K: Kernel> Panel<'_, K> {
@@ -138,6 +149,9 @@ impl<K: Kernel> Panel<'_, K> {
         assert!(holds(self.out, self.rows.len(), self.out_stride, width));
         assert!(holds(self.weights, self.depth, width, width));
         assert!([self.scales.len(), self.bias.len(), self.sums.len()].iter().all(|&n| n >= width));
+        let Extras { groups, weights } = self.extras;
+        assert!(groups.iter().all(|&group| group < self.depth / K::GROUP));
+        assert!(holds(weights, groups.len(), width * K::GROUP, width * K::GROUP));
     }
 }
 

@@ -1,18 +1,18 @@
 //! Weights packed for a kernel, and the product of rows with all of them.
 
-use super::{Aligned, Kernel, Panel, Row};
+use super::{Aligned, Extras, Kernel, Panel, Row};
 
 /// The weights and the bias of a linear layer, packed for a kernel.
 pub(in super::super) struct Packed<K: Kernel> {
     kernel: K,
-    /// `[panels, depth / GROUP, width, GROUP]`.
+    /// `[panels, depth / GROUP, width, GROUP]`, without what is in `extras`.
     weights: Aligned<K::Weight>,
     /// `[panels * width]`, as are the next two.
     scales: Vec<f32>,
     bias: Vec<f32>,
     sums: Vec<i32>,
-    /// The largest weight of each panel as stored, `[panels]`.
-    largest: Vec<i32>,
+    /// Of each panel, see [`Kernel::fit`].
+    extras: Vec<Extras<K::Weight>>,
     inputs: usize,
     /// The inputs, padded.
     depth: usize,
@@ -29,7 +29,7 @@ impl<K: Kernel> Packed<K> {
             scales: vec![0.0; outputs],
             bias: bias.to_vec(),
             sums: vec![0; outputs],
-            largest: vec![0; outputs / width],
+            extras: Vec::with_capacity(outputs / width),
             inputs,
             depth,
         };
@@ -37,20 +37,20 @@ impl<K: Kernel> Packed<K> {
         let mut converted = vec![K::Weight::default(); depth];
         let panels = packed.weights.chunks_exact_mut(width * depth);
         let columns = packed.scales.chunks_mut(width).zip(packed.sums.chunks_mut(width));
-        for (((panel, rows), (scales, sums)), largest) in
-            panels.zip(weights.chunks(width * inputs)).zip(columns).zip(&mut packed.largest)
+        for ((panel, rows), (scales, sums)) in
+            panels.zip(weights.chunks(width * inputs)).zip(columns)
         {
             let columns = rows.chunks_exact(inputs).zip(scales).zip(sums);
             for (lane, ((row, scale), sum)) in columns.enumerate() {
                 let column = kernel.convert_weights(row, &mut converted);
                 (*scale, *sum) = (column.scale, column.sum);
-                *largest = column.largest.max(*largest);
                 // One group of this output in every group of the panel.
                 let places = panel.chunks_exact_mut(K::GROUP).skip(lane).step_by(width);
                 for (place, group) in places.zip(converted.chunks_exact(K::GROUP)) {
                     place.copy_from_slice(group);
                 }
             }
+            packed.extras.push(kernel.fit(panel));
         }
         packed
     }
@@ -81,8 +81,8 @@ impl<K: Kernel> Packed<K> {
         let weights = self.weights.chunks_exact(width * self.depth);
         let scales = self.scales.chunks_exact(width);
         let columns = scales.zip(self.bias.chunks_exact(width)).zip(self.sums.chunks_exact(width));
-        let panels = weights.zip(columns).zip(&self.largest);
-        for (panel, ((weights, ((scales, bias), sums)), largest)) in panels.enumerate() {
+        let panels = weights.zip(columns).zip(&self.extras);
+        for (panel, ((weights, ((scales, bias), sums)), extras)) in panels.enumerate() {
             let Some(out) = out.get_mut(panel * width..) else { return };
             self.kernel.multiply(Panel {
                 activations: &input.values,
@@ -93,7 +93,7 @@ impl<K: Kernel> Packed<K> {
                 scales,
                 bias,
                 sums,
-                largest: *largest,
+                extras,
                 out: &mut *out,
                 out_stride: self.width(),
                 expanded: &mut input.expanded,
@@ -109,7 +109,7 @@ pub(in super::super) struct Input<K: Kernel> {
     values: Aligned<K::Activation>,
     /// `[rows]`.
     rows: Vec<Row>,
-    expanded: Vec<K::Expanded>,
+    expanded: Vec<f32>,
 }
 
 impl<K: Kernel> Default for Input<K> {

@@ -204,23 +204,26 @@ proptest! {
 
 #[test]
 fn the_largest_values_do_not_overflow() {
-    // The depth is what an i32 must hold.
-    let case = Case {
-        inputs: 4096,
-        weights: vec![1.0; 4096 * 3],
-        bias: vec![0.0; 3],
-        rows: vec![1.0; 4096 * 2],
-    };
-    let negative = Case { rows: vec![-1.0; 4096 * 2], ..case.clone() };
-    // One weight between two of the 63 steps, and the others take 127.
-    let mut wide = case.clone();
-    wide.weights.iter_mut().step_by(4096).for_each(|weight| *weight = 0.5);
-    let less = Case { weights: vec![-1.0; 4096 * 3], ..case.clone() };
-    let sums = [(&case, 4096.0), (&negative, -4096.0), (&less, -4096.0), (&wide, 4095.5)];
-    with_int8!(kernel => for (case, sum) in sums {
-        let outputs = case.forward(kernel);
-        assert!(outputs.iter().all(|out| (out - sum).abs() < 0.01), "{}: {outputs:?}", kernel.name());
-    });
+    // An i32 must hold the depth. 4096 is an even number of groups, 4100 an odd one.
+    for inputs in [4096, 4100] {
+        let case = Case {
+            inputs,
+            weights: vec![1.0; inputs * 3],
+            bias: vec![0.0; 3],
+            rows: vec![1.0; inputs * 2],
+        };
+        let negative = Case { rows: vec![-1.0; inputs * 2], ..case.clone() };
+        // One weight between two of the 63 steps, and the others take 127.
+        let mut wide = case.clone();
+        wide.weights.iter_mut().step_by(inputs).for_each(|weight| *weight = 0.5);
+        let less = Case { weights: vec![-1.0; inputs * 3], ..case.clone() };
+        let sum = inputs as f32;
+        let sums = [(&case, sum), (&negative, -sum), (&less, -sum), (&wide, sum - 0.5)];
+        with_int8!(kernel => for (case, sum) in sums {
+            let outputs = case.forward(kernel);
+            assert!(outputs.iter().all(|out| (out - sum).abs() < 0.01), "{}: {outputs:?}", kernel.name());
+        });
+    }
 }
 
 #[test]

@@ -9,9 +9,12 @@ pub(super) fn tiles(rows: usize, tallest: usize) -> impl Iterator<Item = (usize,
         .map(move |tile| (tile * height + tile.min(taller), height + usize::from(tile < taller)))
 }
 
-/// Evaluates an expression in which the constant `$name` is a height of 1 to 6, or to 12,
+/// Evaluates an expression in which the constant `$name` is a height of 1 to 3, to 6 or to 12,
 /// that is known only at run time.
 macro_rules! with_height {
+    (3, $height:expr, $name:ident => $body:expr) => {
+        with_height!(@ [1 2] 3, $height, $name => $body)
+    };
     (6, $height:expr, $name:ident => $body:expr) => {
         with_height!(@ [1 2 3 4 5] 6, $height, $name => $body)
     };

@@ -1,27 +1,31 @@
-//! int8 on AVX2, which multiplies bytes only two products to an i16 (`vpmaddubsw`). Weights of
-//! 7 bits fit: twice 255 * 63 is less than 2^15. Larger ones are widened to i16 with the
-//! activations, and take twice the loads. Both are exact.
+//! int8 on AVX2, which multiplies bytes only two products to an i16 (`vpmaddubsw`). An i16
+//! holds 128 times the largest activation: the weights of one sign that go into it may come to
+//! that. Four nearly always do if they have 7 bits, so two groups are added up as i16 before
+//! they are widened, which takes a multiplication too. What is over is taken from the weights
+//! at load and multiplied by itself. All of it is exact.
 #![allow(unsafe_code, reason = "instructions of AVX2, and tiles read without bounds checks")]
 
 use std::arch::x86_64::{
-    __m256i, _mm_loadu_si128, _mm256_add_epi32, _mm256_cvtepi8_epi16, _mm256_cvtepi32_ps,
-    _mm256_fmadd_ps, _mm256_hadd_epi32, _mm256_loadu_ps, _mm256_loadu_si256, _mm256_madd_epi16,
-    _mm256_maddubs_epi16, _mm256_mul_ps, _mm256_mullo_epi32, _mm256_permute4x64_epi64,
-    _mm256_set1_epi16, _mm256_set1_epi32, _mm256_set1_ps, _mm256_setzero_si256, _mm256_storeu_ps,
-    _mm256_storeu_si256, _mm256_unpacklo_epi8,
+    __m256i, _mm256_add_epi16, _mm256_add_epi32, _mm256_cvtepi32_ps, _mm256_fmadd_ps,
+    _mm256_loadu_ps, _mm256_loadu_si256, _mm256_madd_epi16, _mm256_maddubs_epi16, _mm256_mul_ps,
+    _mm256_mullo_epi32, _mm256_set1_epi16, _mm256_set1_epi32, _mm256_set1_ps, _mm256_setzero_si256,
+    _mm256_storeu_ps,
 };
 use std::hint::black_box;
+use std::iter;
 
 use super::super::tiles::{tiles, with_height};
-use super::super::{Column, Kernel, PEAK_SUMS, Panel, Row};
-use super::{GROUP, SMALL_WEIGHT, quantize, quantize_weights};
+use super::super::{Column, Extras, Kernel, PEAK_SUMS, Panel, Row};
+use super::{GROUP, MAX, quantize, quantize_weights};
 
 /// Sums in a vector.
 const LANES: usize = 8;
 /// Outputs in a panel: two vectors of sums.
 const WIDTH: usize = 2 * LANES;
-/// Quarters 0, 2, 1, 3: puts what `hadd` makes of two vectors in order.
-const IN_ORDER: i32 = 0b1101_1000;
+/// Weights in a group of the panel.
+const GROUP_WEIGHTS: usize = WIDTH * GROUP;
+/// What the weights of one sign may come to that go into an i16.
+const FITS: i32 = i16::MAX as i32 / MAX;
 
 /// int8 with AVX2 and FMA.
 #[derive(Clone, Copy, Debug)]
@@ -37,7 +41,6 @@ impl Int8Avx2 {
 impl Kernel for Int8Avx2 {
     type Activation = u8;
     type Weight = i8;
-    type Expanded = i16;
 
     const GROUP: usize = GROUP;
     const FASTER: bool = true;
@@ -58,35 +61,82 @@ impl Kernel for Int8Avx2 {
         quantize_weights(row, out)
     }
 
+    fn fit(self, weights: &mut [i8]) -> Extras<i8> {
+        let mut extras = Extras::default();
+        for (pair, weights) in weights.chunks_mut(2 * GROUP_WEIGHTS).enumerate() {
+            let (first, second) = weights.split_at_mut(GROUP_WEIGHTS.min(weights.len()));
+            // A group without another goes to the extras.
+            let limit = if second.is_empty() { 0 } else { FITS };
+            // Each round moves something, so that there is a last one.
+            loop {
+                let of_first = take_excess(first, second, limit, 2 * pair, &mut extras);
+                let of_second = take_excess(second, first, limit, 2 * pair + 1, &mut extras);
+                if !of_first && !of_second {
+                    break;
+                }
+            }
+        }
+        extras
+    }
+
     fn multiply(self, mut panel: Panel<'_, Self>) {
         panel.check(WIDTH);
-        if panel.largest <= SMALL_WEIGHT {
-            // SAFETY: a value of `Self` exists, so the machine has AVX2 and FMA; the panel is checked.
-            unsafe { multiply_small(&mut panel) }
-        } else {
-            panel.expanded.resize(panel.depth * WIDTH, 0);
-            // SAFETY: as above, and `expanded` has room for the weights.
-            unsafe { multiply_wide(&mut panel) }
-        }
+        // SAFETY: a value of `Self` exists, so the machine has AVX2 and FMA; the panel is checked.
+        unsafe { multiply(&mut panel) }
     }
 
     fn peak(self, steps: usize) -> usize {
         // SAFETY: a value of `Self` exists, so the machine has AVX2.
         unsafe { dots(steps) };
-        2 * GROUP * steps * PEAK_SUMS * LANES
+        2 * 2 * GROUP * steps * PEAK_SUMS * LANES
     }
+}
+
+/// For each i16 and sign: moves what the weights of `group` and of the group `beside` it come to
+/// above `limit`, or as much of it as one more i16 holds, from `group` to `extras`, as weights of
+/// the group `index` of the depth. Returns whether anything was moved.
+fn take_excess(
+    group: &mut [i8],
+    beside: &[i8],
+    limit: i32,
+    index: usize,
+    extras: &mut Extras<i8>,
+) -> bool {
+    let mut extra = [0; GROUP_WEIGHTS];
+    let beside = beside.chunks(2).chain(iter::repeat(&[][..]));
+    for ((weights, beside), extra) in group.chunks_mut(2).zip(beside).zip(extra.chunks_mut(2)) {
+        for sign in [1, -1] {
+            let size = |weight: &i8| (sign * i32::from(*weight)).max(0);
+            let sum: i32 = weights.iter().chain(beside).map(size).sum();
+            let mut excess = (sum - limit).clamp(0, FITS);
+            for (weight, extra) in weights.iter_mut().zip(&mut *extra) {
+                let part = size(weight).min(excess);
+                excess -= part;
+                *weight -= (sign * part) as i8;
+                *extra += (sign * part) as i8;
+            }
+        }
+    }
+    let any = extra.iter().any(|weight| *weight != 0);
+    if any {
+        extras.groups.push(index);
+        extras.weights.extend(extra);
+    }
+    any
 }
 
 /// See [`Kernel::peak`]. Sums are activations too, or one product would do for all.
 #[target_feature(enable = "avx2")]
 fn dots(steps: usize) {
-    let weights = _mm256_set1_epi32(black_box(0x0102_0304));
+    let first = _mm256_set1_epi32(black_box(0x0102_0304));
+    let second = _mm256_set1_epi32(black_box(0x0403_0201));
     let ones = _mm256_set1_epi16(1);
     let mut sums = [_mm256_set1_epi32(black_box(0x0506_0708)); PEAK_SUMS];
     for _ in 0..steps {
         for sum in &mut sums {
-            let pairs = _mm256_maddubs_epi16(*sum, weights);
-            *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(pairs, ones));
+            let products = _mm256_maddubs_epi16(*sum, first);
+            let products = _mm256_add_epi16(products, _mm256_maddubs_epi16(*sum, second));
+            *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(products, ones));
         }
     }
     black_box(sums);
@@ -95,54 +145,58 @@ fn dots(steps: usize) {
 /// # Safety
 /// `panel` is checked.
 #[target_feature(enable = "avx2,fma")]
-unsafe fn multiply_small(panel: &mut Panel<'_, Int8Avx2>) {
-    for (row, height) in tiles(panel.rows.len(), 6) {
+unsafe fn multiply(panel: &mut Panel<'_, Int8Avx2>) {
+    // The sums of 3 rows, as i16 and as i32, fill the registers.
+    for (row, height) in tiles(panel.rows.len(), 3) {
         // SAFETY: the tiles are of the rows that the panel has.
-        with_height!(6, height, HEIGHT => unsafe { tile_small::<HEIGHT>(panel, row) });
+        with_height!(3, height, HEIGHT => unsafe { tile::<HEIGHT>(panel, row) });
     }
 }
 
-/// # Safety
-/// `panel` is checked, and `expanded` has `depth * WIDTH` values.
-#[target_feature(enable = "avx2,fma")]
-unsafe fn multiply_wide(panel: &mut Panel<'_, Int8Avx2>) {
-    for (narrow, wide) in panel.weights.chunks_exact(16).zip(panel.expanded.chunks_exact_mut(16)) {
-        // SAFETY: 16 values of each, which are 16 and 32 bytes.
-        unsafe {
-            let values = _mm256_cvtepi8_epi16(_mm_loadu_si128(narrow.as_ptr().cast()));
-            _mm256_storeu_si256(wide.as_mut_ptr().cast(), values);
-        }
-    }
-    for (row, height) in tiles(panel.rows.len(), 6) {
-        with_height!(6, height, HEIGHT => for half in 0..2 {
-            // SAFETY: as in `multiply_small`; the weights have been widened above.
-            unsafe { tile_wide::<HEIGHT>(panel, row, half) };
-        });
-    }
-}
-
-/// `HEIGHT` rows from `row` on, with weights of 7 bits.
+/// `HEIGHT` rows from `row` on.
 ///
 /// # Safety
 /// `panel` is checked and has the rows.
 #[target_feature(enable = "avx2,fma")]
-unsafe fn tile_small<const HEIGHT: usize>(panel: &mut Panel<'_, Int8Avx2>, row: usize) {
-    let mut sums = [[_mm256_setzero_si256(); 2]; HEIGHT];
+unsafe fn tile<const HEIGHT: usize>(panel: &mut Panel<'_, Int8Avx2>, row: usize) {
+    let zeros = _mm256_setzero_si256();
     let ones = _mm256_set1_epi16(1);
+    let mut sums = [[zeros; 2]; HEIGHT];
     // SAFETY: `Panel::check` has seen that `activations` has `depth` values, a multiple of 4,
-    // from `r * stride` on for every row `r`, and `weights` `depth * WIDTH`; `row + HEIGHT` is at
-    // most the number of rows.
+    // from `r * stride` on for every row `r`, `weights` `depth * WIDTH`, and `extras` a group of
+    // weights for each of its groups, which the depth has; `row + HEIGHT` is at most the number
+    // of rows.
     unsafe {
         let activations = panel.activations.as_ptr().add(row * panel.stride);
-        let mut weights = panel.weights.as_ptr().cast::<__m256i>();
-        for step in (0..panel.depth).step_by(GROUP) {
+        let weights = panel.weights.as_ptr().cast::<__m256i>();
+        for pair in 0..panel.depth / (2 * GROUP) {
+            let mut products = [[zeros; 2]; HEIGHT];
+            for group in [2 * pair, 2 * pair + 1] {
+                let weights = weights.add(2 * group);
+                let columns = [_mm256_loadu_si256(weights), _mm256_loadu_si256(weights.add(1))];
+                for (height, products) in products.iter_mut().enumerate() {
+                    let four = activations.add(height * panel.stride + GROUP * group);
+                    let four = _mm256_set1_epi32(four.cast::<i32>().read_unaligned());
+                    for (product, column) in products.iter_mut().zip(columns) {
+                        *product = _mm256_add_epi16(*product, _mm256_maddubs_epi16(four, column));
+                    }
+                }
+            }
+            for (sums, products) in sums.iter_mut().zip(products) {
+                for (sum, product) in sums.iter_mut().zip(products) {
+                    *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(product, ones));
+                }
+            }
+        }
+        let mut weights = panel.extras.weights.as_ptr().cast::<__m256i>();
+        for group in &panel.extras.groups {
             let columns = [_mm256_loadu_si256(weights), _mm256_loadu_si256(weights.add(1))];
             for (height, sums) in sums.iter_mut().enumerate() {
-                let four = activations.add(height * panel.stride + step).cast::<i32>();
-                let four = _mm256_set1_epi32(four.read_unaligned());
+                let four = activations.add(height * panel.stride + GROUP * group);
+                let four = _mm256_set1_epi32(four.cast::<i32>().read_unaligned());
                 for (sum, column) in sums.iter_mut().zip(columns) {
-                    let pairs = _mm256_maddubs_epi16(four, column);
-                    *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(pairs, ones));
+                    let product = _mm256_maddubs_epi16(four, column);
+                    *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(product, ones));
                 }
             }
             weights = weights.add(2);
@@ -153,38 +207,6 @@ unsafe fn tile_small<const HEIGHT: usize>(panel: &mut Panel<'_, Int8Avx2>, row: 
             // SAFETY: `row + height` is a row, and 0 and 1 are the halves of the panel.
             unsafe { write(panel, row + height, half, sum) };
         }
-    }
-}
-
-/// `HEIGHT` rows from `row` on and one `half` of the panel, by its widened weights. A vector
-/// has four outputs: of each four steps, the first two in one lane and the others in the next.
-///
-/// # Safety
-/// `panel` is checked and has the rows, `expanded` has `depth * WIDTH` values, and `half` is 0 or 1.
-#[target_feature(enable = "avx2,fma")]
-unsafe fn tile_wide<const HEIGHT: usize>(panel: &mut Panel<'_, Int8Avx2>, row: usize, half: usize) {
-    let zeros = _mm256_setzero_si256();
-    let mut sums = [[zeros; 2]; HEIGHT];
-    // SAFETY: as in `tile_small`; `expanded` has `depth * WIDTH` values, and `half` is 0 or 1.
-    unsafe {
-        let activations = panel.activations.as_ptr().add(row * panel.stride);
-        let weights = panel.expanded.as_ptr().cast::<__m256i>().add(2 * half);
-        for step in (0..panel.depth).step_by(GROUP) {
-            let columns = [0, 1].map(|vector| _mm256_loadu_si256(weights.add(step + vector)));
-            for (height, sums) in sums.iter_mut().enumerate() {
-                let four = activations.add(height * panel.stride + step).cast::<i32>();
-                let four = _mm256_set1_epi32(four.read_unaligned());
-                let four = _mm256_unpacklo_epi8(four, zeros);
-                for (sum, column) in sums.iter_mut().zip(columns) {
-                    *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(four, column));
-                }
-            }
-        }
-    }
-    for (height, [low, high]) in sums.into_iter().enumerate() {
-        let sum = _mm256_permute4x64_epi64::<IN_ORDER>(_mm256_hadd_epi32(low, high));
-        // SAFETY: `row + height` is a row, and `half` is 0 or 1.
-        unsafe { write(panel, row + height, half, sum) };
     }
 }
 

@@ -35,7 +35,7 @@ const GROUP: usize = 4;
 const MAX: i32 = 255;
 /// The largest weight; -128 is not used, so that the range is symmetric.
 const MAX_WEIGHT: i32 = 127;
-/// The largest weight that has 7 bits.
+/// The largest weight of 7 bits.
 const SMALL_WEIGHT: i32 = 63;
 /// How far from a step a weight may lie that is on it, in steps: f16 rounds by less than half
 /// of this, unless it is subnormal.
@@ -58,6 +58,5 @@ fn quantize_weights(row: &[f32], out: &mut [i8]) -> Column {
         *out = (value * quantize::inverse(scale)).round_ties_even() as i8;
         sum += i32::from(*out);
     }
-    let largest = out.iter().map(|weight| i32::from(*weight).abs()).max().unwrap_or_default();
-    Column { scale, sum, largest }
+    Column { scale, sum }
 }

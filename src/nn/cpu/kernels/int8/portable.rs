@@ -16,7 +16,6 @@ pub(in super::super::super) struct Int8;
 impl Kernel for Int8 {
     type Activation = u8;
     type Weight = i8;
-    type Expanded = i8;
 
     const GROUP: usize = GROUP;
     const FASTER: bool = false;

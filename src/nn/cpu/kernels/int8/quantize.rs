@@ -91,11 +91,11 @@ impl SimdOp for ToU8<'_> {
         let mut rows = self.row.chunks_exact(4 * lanes);
         let mut outs = self.out.chunks_exact_mut(4 * lanes);
         for (values, out) in rows.by_ref().zip(outs.by_ref()) {
-            let values = ops.load_many::<4>(values);
-            let [a, b, c, d] = values.map(
-                #[inline(always)]
-                |values| integers.add(ops.to_int_round(ops.mul(values, inverse)), zeros),
-            );
+            // One by one: the compiler does not always inline an array's `map`, and then calls
+            // a function for each instruction in it.
+            let [a, b, c, d] = ops.load_many::<4>(values);
+            let (a, b) = (in_bytes(isa, a, inverse, zeros), in_bytes(isa, b, inverse, zeros));
+            let (c, d) = (in_bytes(isa, c, inverse, zeros), in_bytes(isa, d, inverse, zeros));
             let (low, high) = (integers.narrow_saturate(a, b), integers.narrow_saturate(c, d));
             bytes.store(halves.narrow_saturate(low, high), out);
         }
@@ -103,4 +103,11 @@ impl SimdOp for ToU8<'_> {
             *out = (self.steps.count(*value) + zero) as u8;
         }
     }
+}
+
+/// Values in steps, with the zero point added.
+#[inline(always)]
+fn in_bytes<I: Isa>(isa: I, values: I::F32, inverse: I::F32, zeros: I::I32) -> I::I32 {
+    let ops = isa.f32();
+    isa.i32().add(ops.to_int_round(ops.mul(values, inverse)), zeros)
 }

@@ -69,8 +69,10 @@ macro_rules! int8 {
                 // `row + HEIGHT` is at most the number of rows.
                 unsafe {
                     let rows = panel.rows.as_ptr().add(row);
-                    let of_weights =
-                        [0, 1].map(|vector| $load(panel.sums.as_ptr().add($lanes * vector).cast()));
+                    let of_weights = [
+                        $load(panel.sums.as_ptr().cast()),
+                        $load(panel.sums.as_ptr().add($lanes).cast()),
+                    ];
                     let mut sums = [of_weights; HEIGHT];
                     for (height, sums) in sums.iter_mut().enumerate() {
                         let zero = $set(-(*rows.add(height)).zero);
@@ -80,7 +82,7 @@ macro_rules! int8 {
                     let mut weights = panel.weights.as_ptr();
                     for step in (0..panel.depth).step_by(GROUP) {
                         let columns =
-                            [0, 1].map(|vector| $load(weights.add(4 * $lanes * vector).cast()));
+                            [$load(weights.cast()), $load(weights.add(4 * $lanes).cast())];
                         for (height, sums) in sums.iter_mut().enumerate() {
                             let four = activations.add(height * panel.stride + step).cast::<i32>();
                             let four = $set(four.read_unaligned());
@@ -108,7 +110,6 @@ macro_rules! int8 {
         impl Kernel for $kernel {
             type Activation = u8;
             type Weight = i8;
-            type Expanded = i8;
 
             const GROUP: usize = GROUP;
             const FASTER: bool = true;
