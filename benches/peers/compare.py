@@ -26,6 +26,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 SCRATCH = ROOT / "target" / "peers"
 BATCHES = (8, 16, 32)  # documents a batch that padded engines are tried with on mixed lengths
+SHORTEST_S = 4.0  # of a run of Tasnif, in which candle too answers a batch on a slow core; peers end whole batches
 PAUSE_S = 0.2  # after a run, for spinning threads to come to rest
 
 
@@ -211,16 +212,22 @@ def collect_labels(racers, threads, result):
 
 
 def tune(racer, works, threads, options, result):
-    """For each work the setting with the most tokens a second, from a short run of each."""
+    """For each work the setting with the most tokens a second, from a short run of each that works."""
     chosen = {}
     for each in works:
-        best = None
+        best, failure = None, None
         for setting in racer.settings(each, chosen):
-            run = racer.run(each.name, setting, options.seconds / 3)
+            try:
+                run = racer.run(each.name, setting, options.seconds / 3)
+            except RuntimeError as error:
+                failure = error
+                continue
             note = {"engine": racer.key, "work": each.name, "threads": threads, "setting": setting}
             result["tuning"].append(note | {"tokens_per_s": run["tokens_per_s"]})
             if best is None or run["tokens_per_s"] > best[0]:
                 best = (run["tokens_per_s"], setting)
+        if best is None:
+            raise failure
         chosen[each.name] = best[1]
         tell(threads, "tuned", each, racer, best[1])
     return chosen
@@ -248,7 +255,7 @@ class Command:
         return tasnif.settings(each.kind, self.threads)
 
     def run(self, name, setting, seconds):
-        answer = self.inner.run(name, self.threads, setting, seconds)
+        answer = self.inner.run(name, self.threads, setting, max(seconds, SHORTEST_S))
         time.sleep(PAUSE_S)
         return answer
 
