@@ -42,7 +42,7 @@ fn products(criterion: &mut Criterion) {
                     bencher.iter(|| linear(black_box(&values)));
                 });
             }
-            // Weights that lie on no steps of 7 bits, which AVX2 has to widen.
+            // Weights that lie on no steps of 7 bits, of which AVX2 multiplies a part twice.
             let wide = wave(outputs * inputs);
             let mut linear = measure::linear(Precision::Int8, &wide, &bias, inputs);
             group.bench_function("tasnif-int8-of-8-bits", |bencher| {
