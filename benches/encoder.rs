@@ -1,9 +1,9 @@
-//! The whole encoder of the shipped model, and its layers, as shares of the machine's peak.
+//! The whole encoder of the shipped model, as a share of the machine's peak.
 //!
 //! `cargo bench --bench encoder` runs batches of several shapes in every precision and in the
 //! reference, on as many threads as the process may use; `taskset -c 0` makes it one. Criterion
-//! gives operations a second (its `elem/s`), counted as in `tasnif bench`; the peaks, and the
-//! share of the time that each layer has, are printed.
+//! gives operations a second (its `elem/s`), counted as in `tasnif bench`; the peaks, the share
+//! of them, tokens a second, and what a layer takes in the mean are printed.
 
 #![allow(clippy::indexing_slicing, clippy::unwrap_used, clippy::print_stdout)]
 
@@ -49,16 +49,19 @@ fn encoder(criterion: &mut Criterion) {
                     BatchSize::PerIteration,
                 );
             });
-            let layer = layer(&model, &batch, bundle.config.layers);
-            let share =
-                operations as f64 / bundle.config.layers as f64 / layer.as_secs_f64() / peak;
-            println!("{choice} {name}: a layer takes {layer:.1?}, {:.1} % of peak", 100.0 * share);
+            let time = median(&model, &batch);
+            println!(
+                "{choice} {name}: {:.1} % of peak, {:.0} tokens/s, {:.1?} a layer",
+                100.0 * operations as f64 / time.as_secs_f64() / peak,
+                batch.tokens() as f64 / time.as_secs_f64(),
+                time / bundle.config.layers as u32
+            );
         }
     }
 }
 
-/// Median time of the whole encoder, for each of its layers.
-fn layer(model: &dyn Encoder, batch: &PackedTokens, layers: usize) -> Duration {
+/// Median time of a batch.
+fn median(model: &dyn Encoder, batch: &PackedTokens) -> Duration {
     let time = || {
         let start = Instant::now();
         black_box(model.encode(batch, &mut || ()).unwrap());
@@ -66,7 +69,7 @@ fn layer(model: &dyn Encoder, batch: &PackedTokens, layers: usize) -> Duration {
     };
     let mut times = [(); 9].map(|()| time());
     times.sort_unstable();
-    times[times.len() / 2] / layers as u32
+    times[times.len() / 2]
 }
 
 /// Operations of the matrix products: each token meets each weight, and in each sequence every

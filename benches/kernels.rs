@@ -3,15 +3,17 @@
 //! `cargo bench --bench kernels` measures linear layers of the shapes of the shipped model, on
 //! one thread, in blocks of rows as the encoder has them, and the same products in
 //! `rten-gemm`, whose weights are packed before too, and `gemm`, on which candle stands.
-//! Criterion gives operations a second (its `elem/s`); the peaks are printed first.
+//! Criterion gives operations a second (its `elem/s`); the peaks and each product's share of its
+//! own are printed.
 
-#![allow(clippy::unwrap_used, clippy::print_stdout)]
+#![allow(clippy::indexing_slicing, clippy::unwrap_used, clippy::print_stdout)]
 
 use std::hint::black_box;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use candle_core::{Device, Tensor};
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use criterion::measurement::WallTime;
+use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main};
 use rten_gemm::{GemmExecutor, GemmInputA, GemmInputB};
 use rten_tensor::NdTensor;
 use rten_tensor::prelude::*;
@@ -23,49 +25,48 @@ const LAYERS: [(usize, usize); 4] = [(384, 384), (384, 1152), (384, 1536), (1536
 const ROWS: [usize; 4] = [10, 48, 128, 1024];
 
 fn products(criterion: &mut Criterion) {
-    for precision in Precision::ALL {
-        println!("peak of {precision}: {:.1} Gop/s", measure::peak(precision, 1) / 1e9);
+    let peaks = Precision::ALL.map(|precision| (precision, measure::peak(precision, 1)));
+    for (precision, peak) in peaks {
+        println!("peak of {precision}: {:.1} Gop/s", peak / 1e9);
     }
+    let peak = |wanted| peaks.into_iter().find(|(one, _)| *one == wanted).unwrap().1;
+    let (f32, int8) = (peak(Precision::F32), peak(Precision::Int8));
     // The crates take their threads from here.
     rayon::ThreadPoolBuilder::new().num_threads(1).build_global().unwrap();
     for (inputs, outputs) in LAYERS {
         for rows in ROWS {
             let mut group = criterion.benchmark_group(format!("{rows}x{inputs}x{outputs}"));
-            group.throughput(Throughput::Elements((2 * rows * inputs * outputs) as u64));
+            let operations = 2 * rows * inputs * outputs;
+            group.throughput(Throughput::Elements(operations as u64));
             group.sample_size(20).warm_up_time(Duration::from_millis(100));
             group.measurement_time(Duration::from_millis(400));
             let (values, weights) = (wave(rows * inputs), on_steps(inputs, outputs));
             let bias = vec![0.5; outputs];
-            for precision in Precision::ALL {
+            let mut product = |name: &str, peak: f64, work: &mut dyn FnMut()| {
+                run(&mut group, name, operations as f64 / peak, work);
+            };
+            for (precision, peak) in peaks {
                 let mut linear = measure::linear(precision, &weights, &bias, inputs);
-                group.bench_function(format!("tasnif-{precision}"), |bencher| {
-                    bencher.iter(|| linear(black_box(&values)));
-                });
+                product(&format!("tasnif-{precision}"), peak, &mut || linear(black_box(&values)));
             }
             // Weights that lie on no steps of 7 bits, of which AVX2 multiplies a part twice.
             let wide = wave(outputs * inputs);
             let mut linear = measure::linear(Precision::Int8, &wide, &bias, inputs);
-            group.bench_function("tasnif-int8-of-8-bits", |bencher| {
-                bencher.iter(|| linear(black_box(&values)));
-            });
+            product("tasnif-int8-of-8-bits", int8, &mut || linear(black_box(&values)));
             let mut out = vec![0.0_f32; rows * outputs];
             let a = NdTensor::from_data([rows, inputs], values.clone());
             let b = NdTensor::from_data([inputs, outputs], weights.clone());
             let gemm = GemmExecutor::<f32>::new();
             let packed = gemm.prepack_b(b.view());
-            group.bench_function("rten-gemm-f32", |bencher| {
-                bencher.iter(|| {
-                    let (a, b) = (GemmInputA::Unpacked(a.view()), GemmInputB::Packed(&packed));
-                    gemm.gemm(black_box(&mut out), a, b, Default::default()).unwrap();
-                });
+            product("rten-gemm-f32", f32, &mut || {
+                let (a, b) = (GemmInputA::Unpacked(a.view()), GemmInputB::Packed(&packed));
+                gemm.gemm(black_box(&mut out), a, b, Default::default()).unwrap();
             });
             // By way of candle, as its linear layers do: weights are [outputs, inputs].
             let a = Tensor::from_slice(&values, (rows, inputs), &Device::Cpu).unwrap();
             let b = Tensor::from_slice(&weights, (outputs, inputs), &Device::Cpu).unwrap();
             let b = b.t().unwrap();
-            group.bench_function("gemm-f32", |bencher| {
-                bencher.iter(|| black_box(a.matmul(&b).unwrap()));
-            });
+            product("gemm-f32", f32, &mut || drop(black_box(a.matmul(&b).unwrap())));
             let mut out = vec![0_i32; rows * outputs];
             let a = NdTensor::from_data([rows, inputs], bytes(rows * inputs));
             let signed: Vec<i8> =
@@ -74,14 +75,25 @@ fn products(criterion: &mut Criterion) {
             let gemm = GemmExecutor::<u8, i8, i32>::new();
             let packed = gemm.prepack_b(b.view());
             // Of int8 it is the product alone, in i32.
-            group.bench_function("rten-gemm-int8", |bencher| {
-                bencher.iter(|| {
-                    let (a, b) = (GemmInputA::Unpacked(a.view()), GemmInputB::Packed(&packed));
-                    gemm.gemm(black_box(&mut out), a, b, Default::default()).unwrap();
-                });
+            product("rten-gemm-int8", int8, &mut || {
+                let (a, b) = (GemmInputA::Unpacked(a.view()), GemmInputB::Packed(&packed));
+                gemm.gemm(black_box(&mut out), a, b, Default::default()).unwrap();
             });
         }
     }
+}
+
+/// Benches `work`, and prints how much of the peak it reaches in the median: `seconds` is how long
+/// it would take at it.
+fn run(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, seconds: f64, work: &mut dyn FnMut()) {
+    group.bench_function(name, |bencher| bencher.iter(&mut *work));
+    let mut times = [(); 31].map(|()| {
+        let start = Instant::now();
+        work();
+        start.elapsed()
+    });
+    times.sort_unstable();
+    println!("{name}: {:.0} % of peak", 100.0 * seconds / times[times.len() / 2].as_secs_f64());
 }
 
 fn wave(count: usize) -> Vec<f32> {

@@ -78,7 +78,8 @@ fn core_measures_every_load_with_every_batch_and_draws_it() {
     let files = ["--json", &report, "--plot", &plot, "--model", &dir.model];
     let output = run(&[&["bench", "core"][..], &SHORT, &loads, &rest, &files].concat(), "");
     assert_eq!(code(&output), Some(0), "{}", stderr(&output));
-    for part in ["closed 1", "closed 4", "open 150/s", "best", "20 (generator)", "f32, threads: 1"]
+    for part in
+        ["closed 1", "closed 4", "open 150/s", "best", "20 (generator)", ", f32 (", ", threads: 1"]
     {
         assert!(stdout(&output).contains(part), "{part} in\n{}", stdout(&output));
     }
@@ -241,11 +242,13 @@ fn compare_prints_ratios_with_their_spread_and_refuses_other_work() {
     }
     assert!(table.contains("only in A") && table.contains("only in B"), "{table}");
 
-    let changes: [(&str, &str, Value, &str); 6] = [
+    let changes: [(&str, &str, Value, &str); 8] = [
         ("/subject", "subject", json!("serve"), "A core, B serve"),
         ("/machine/cpu", "machine", json!("Z80"), "B Z80"),
         ("/threads", "threads", json!(64), "B 64"),
-        ("/precision", "precision", json!("int8"), "A f32, B int8"),
+        ("/precision", "precision", json!("int8"), "B int8 ("),
+        ("/model/kernels", "precision", json!("candle"), "B f32 (candle)"),
+        ("/settings/connections", "subject", json!(3), "B core, connections: 3"),
         ("/model/digest", "model", json!("beef"), "B tiny beef"),
         ("/work/digest", "documents", json!("feed"), "digest feed"),
     ];
@@ -293,7 +296,7 @@ fn bad_input_is_refused_before_anything_is_measured() {
     let empty_text = file("empty", "{\"text\": \"خبر\"}\n{\"text\": \" \"}\n");
     let latin = dir.write("latin", b"abc\nde\xff\n");
     let missing = dir.name("no/such/file");
-    let cases: [(&[&str], i32, &[&str]); 22] = [
+    let cases: [(&[&str], i32, &[&str]); 24] = [
         (&["core", "--ids", &missing], 2, &["cannot open"]),
         (&["core", "--ids", &blank], 2, &["holds no document"]),
         (&["core", "--ids", &broken], 2, &["broken, line 3", "expected [ids]"]),
@@ -315,6 +318,8 @@ fn bad_input_is_refused_before_anything_is_measured() {
         (&["core", "--model", &missing], 3, &["a model is a directory with"]),
         (&["serve", "--server", "127.0.0.1:1"], 4, &["tasnif serve"]),
         (&["serve", "--server", "127.0.0.1:1", "--threads", "2"], 2, &["--threads", "--server"]),
+        (&["serve", "--server", "http://127.0.0.1:1", "--ca", &rows], 2, &["--ca", "https"]),
+        (&["serve", "--client-cert", &rows, "--client-key", &rows], 2, &["--server"]),
         (&["compare", &missing, &missing], 2, &["cannot open"]),
     ];
     for (args, expected, says) in cases {
@@ -345,4 +350,12 @@ fn a_server_that_wants_a_token_gets_it_or_says_so_at_once() {
     assert!(stderr(&output).contains("Unauthenticated"), "{}", stderr(&output));
     let report = json(&run(&[&args[..], &["--json", "-", "--token-file", &token]].concat(), ""));
     assert_eq!(report["errors"], json!({}));
+    let named = |args: &[&str], file: &str| {
+        let output = tasnif(args).env("TASNIF_TOKEN_FILE", file).output().unwrap();
+        assert_eq!(code(&output), Some(0), "{}", stderr(&output));
+    };
+    named(&args, &token);
+    // A server of this process wants none.
+    let own = ["bench", "serve", "--model", &dir.model, "--concurrency", "2"];
+    named(&[&own[..], &SHORT].concat(), "/no/such/file");
 }

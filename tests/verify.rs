@@ -17,6 +17,9 @@ fn built_in_documents_pass_in_f32_and_have_a_table() {
     for part in ["built-in documents: 42 documents", "f32", "topic", "sentiment", "100.00 %"] {
         assert!(stdout(&output).contains(part), "{part:?} in\n{}", stdout(&output));
     }
+    let output = run(&["verify", "--model", &model, "--precision", "f32", "--json", "-"], "");
+    let results: Value = serde_json::from_str(stdout(&output)).expect("nothing but JSON");
+    assert_eq!(results["sets"][0]["documents"], json!(42));
 }
 
 #[test]
@@ -105,8 +108,10 @@ fn mistakes_are_found_before_anything_runs() {
     let empty = dir.path().join("empty.jsonl");
     std::fs::write(&empty, "{\"text\": \"\"}\n").unwrap();
     let empty = empty.to_str().unwrap();
-    let cases: [(&[&str], i32, &str); 6] = [
+    let cases: [(&[&str], i32, &str); 8] = [
         (&["--data", empty, "--record"], 2, "no document in it can be read (1 rows are left out)"),
+        (&["--limit", "5"], 2, "--data"),
+        (&["--json", "/nowhere/results.json"], 2, "--json /nowhere/results.json"),
         (&["--precision", "fp4"], 2, "expected f32, bf16 or int8"),
         (&["--data", "-"], 2, "standard input"),
         (&["--data", "/nowhere.jsonl"], 5, "/nowhere.jsonl"),

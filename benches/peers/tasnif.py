@@ -51,7 +51,8 @@ class Tasnif:
         """One line of all tasks' logits, side by side, for each document of checked.ids.jsonl."""
         out = self.folder / "logits.jsonl"
         out.unlink(missing_ok=True)
-        self.call(threads, "checked", "--logits", out)
+        # What is measured besides is not looked at.
+        self.call(threads, "checked", "--logits", out, "--concurrency", 1, "--repeat", 1, "--warmup", 0, "--seconds", 0.05)
         return [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
 
     def command(self, threads, work, *more):

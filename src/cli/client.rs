@@ -34,17 +34,18 @@ pub(super) struct ServerArgs {
     /// Seconds to wait for the server's answer
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     timeout: u64,
-    /// A file whose first word is the bearer token to show
-    #[arg(long, value_name = "FILE", env = "TASNIF_TOKEN_FILE", requires = "server")]
+    /// A file whose first word is the bearer token to show. The one that TASNIF_TOKEN_FILE names by
+    /// default
+    #[arg(long, value_name = "FILE", requires = "server")]
     token_file: Option<PathBuf>,
     /// Certificate authorities to trust instead of the system's
     #[arg(long, value_name = "FILE", requires = "server")]
     ca: Option<PathBuf>,
     /// A certificate to show, for mutual TLS
-    #[arg(long, value_name = "FILE", requires = "client_key")]
+    #[arg(long, value_name = "FILE", requires_all = ["client_key", "server"])]
     client_cert: Option<PathBuf>,
     /// Its private key
-    #[arg(long, value_name = "FILE", requires = "client_cert")]
+    #[arg(long, value_name = "FILE", requires_all = ["client_cert", "server"])]
     client_key: Option<PathBuf>,
 }
 
@@ -54,13 +55,17 @@ impl ServerArgs {
         let usage = |error: &dyn ToString| {
             Failure::Usage(format!("--server {url:?}: {}", error.to_string()))
         };
+        let secure = url.starts_with("https://");
+        if !secure && (self.ca.is_some() || self.client_cert.is_some()) {
+            return Err(usage(&"--ca and --client-cert are for https://"));
+        }
         let channel = if let Some(path) = url.strip_prefix("unix:") {
             connect_unix(path.into()).await
         } else {
             let whole = if url.contains("://") { url.to_owned() } else { format!("http://{url}") };
             let endpoint = Endpoint::from_shared(whole).map_err(|error| usage(&error))?;
             let endpoint = endpoint.connect_timeout(CONNECT_TIMEOUT);
-            if endpoint.uri().scheme_str() == Some("https") {
+            if secure {
                 let tls = TlsConnector::from(Arc::new(self.tls()?));
                 endpoint
                     .connect_with_connector(service_fn(move |uri| secured(uri, tls.clone())))
@@ -90,10 +95,13 @@ impl ServerArgs {
     }
 
     fn token(&self) -> Result<Option<MetadataValue<Ascii>>, Failure> {
-        let Some(file) = &self.token_file else { return Ok(None) };
+        let named = || std::env::var_os("TASNIF_TOKEN_FILE").map(PathBuf::from);
+        // A server of this process wants none.
+        let file = self.server.as_ref().and_then(|_| self.token_file.clone().or_else(named));
+        let Some(file) = file else { return Ok(None) };
         let usage =
             |problem: String| Failure::Usage(format!("--token-file {}: {problem}", file.display()));
-        let text = std::fs::read_to_string(file).map_err(|error| usage(error.to_string()))?;
+        let text = std::fs::read_to_string(&file).map_err(|error| usage(error.to_string()))?;
         let token = text.split_whitespace().next().unwrap_or_default();
         let value = format!("Bearer {token}").parse();
         value.map(Some).map_err(|_| usage("it holds no token".to_owned()))

@@ -7,8 +7,7 @@ use super::Precision;
 
 /// Token ids of several sequences laid end to end, without padding.
 ///
-/// `offsets` has one entry more than there are sequences; sequence `i` is
-/// `ids[offsets[i]..offsets[i + 1]]`. No sequence is empty.
+/// `ends[i]` is where sequence `i` ends in `ids`, and the next one begins. No sequence is empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PackedTokens {
     ids: Vec<u32>,

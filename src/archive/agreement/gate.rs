@@ -114,6 +114,7 @@ pub(super) struct Tally {
 
 #[derive(Clone, Debug)]
 struct TaskTally {
+    multi_label: bool,
     differing: u64,
     reference: Gold,
     found: Gold,
@@ -124,7 +125,8 @@ impl Tally {
         let task = |task: &Task| {
             let labels = task.labels.len();
             let gold = Gold { confusion: vec![vec![0; labels]; labels], ..Gold::default() };
-            TaskTally { differing: 0, reference: gold.clone(), found: gold }
+            let multi_label = task.multi_label;
+            TaskTally { multi_label, differing: 0, reference: gold.clone(), found: gold }
         };
         let tasks = tasks.iter().map(task).collect();
         Self { max_delta: 0.0, sum_of_deltas: 0.0, logits: 0, documents: 0, tasks }
@@ -146,8 +148,11 @@ impl Tally {
                 self.sum_of_deltas += f64::from(delta);
                 self.logits += 1;
             }
+            // A label of several has a score of its own, and 0 is where it passes one half.
+            let across = |(reference, found): (&f32, &f32)| (*reference > 0.0) != (*found > 0.0);
+            let several = tally.multi_label && reference.iter().zip(found).any(across);
             let (reference, found) = (best(reference), best(found));
-            tally.differing += u64::from(reference != found);
+            tally.differing += u64::from(several || reference != found);
             if let Some(truth) = gold.get(index).copied().flatten() {
                 for (gold, label) in [(&mut tally.reference, reference), (&mut tally.found, found)]
                 {
@@ -277,6 +282,19 @@ mod tests {
         let one = of(1, 1, Precision::Int8);
         assert_eq!((one.tasks[0].differing, one.failures()), (1, Vec::new()));
         assert!(!one.is_evidence());
+    }
+
+    #[test]
+    fn a_label_of_several_differs_where_it_passes_one_half() {
+        let mut one = task();
+        one.multi_label = true;
+        one.labels.truncate(1);
+        let mut tally = Tally::new(&[one.clone()]);
+        for (reference, found) in [(0.1, -0.1), (-0.1, -0.2), (2.0, 1.0)] {
+            tally.count(&[vec![reference]], &[vec![found]], &[None]);
+        }
+        let int8 = tally.agreement(Precision::Int8, "test", &[one]);
+        assert_eq!((int8.tasks[0].differing, int8.tasks[0].documents), (1, 3));
     }
 
     #[test]

@@ -10,6 +10,7 @@ use super::load::{Load, Timing};
 use super::{generate, texts};
 use crate::cli::exit::Failure;
 use crate::cli::local::ModelArg;
+use crate::cli::render;
 use crate::nn::PrecisionChoice;
 use crate::pipeline::Document;
 
@@ -163,15 +164,10 @@ impl LoadArgs {
     /// # Errors
     /// If a file cannot be.
     pub(super) fn check_outputs(&self) -> Result<(), Failure> {
-        let files = [("--json", &self.json), ("--plot", &self.plot)];
-        let files = files.iter().filter_map(|(flag, path)| Some((flag, path.as_ref()?)));
-        for (flag, path) in files.filter(|(_, path)| path.as_os_str() != "-") {
-            // An old result stays until there is a new one.
-            let opened = std::fs::OpenOptions::new().append(true).create(true).open(path);
-            opened
-                .map_err(|error| Failure::Usage(format!("{flag} {}: {error}", path.display())))?;
+        if let Some(path) = self.json.as_ref().filter(|path| path.as_os_str() != "-") {
+            render::check_writable("--json", path)?;
         }
-        Ok(())
+        self.plot.as_ref().map_or(Ok(()), |path| render::check_writable("--plot", path))
     }
 }
 

@@ -30,13 +30,13 @@ pub(super) struct CompareArgs {
 /// What makes two measurements ones of different things.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Difference {
-    /// core or serve, and which server
+    /// core or serve, which server, and over how many connections
     Subject,
     /// Its processor, cores and system
     Machine,
     /// Threads that compute
     Threads,
-    /// f32, bf16 or int8
+    /// f32, bf16 or int8, and the kernels: an instruction set, or candle
     Precision,
     /// The digest of its weights
     Model,
@@ -70,9 +70,14 @@ pub(super) fn run(args: &CompareArgs) -> anyhow::Result<()> {
 }
 
 fn differences(a: &Report, b: &Report) -> Vec<(Difference, String)> {
-    let subject = |report: &Report| match &report.server {
-        Some(server) => format!("{} at {server}", report.subject),
-        None => report.subject.clone(),
+    let subject = |report: &Report| {
+        let server = report.server.as_ref().map(|server| format!(" at {server}"));
+        let connections =
+            report.settings.connections.map(|count| format!(", connections: {count}"));
+        [Some(report.subject.clone()), server, connections]
+            .into_iter()
+            .flatten()
+            .collect::<String>()
     };
     let threads = |report: &Report| report.threads.map_or("unknown".to_owned(), |n| n.to_string());
     let model = |report: &Report| format!("{} {}", report.model.name, report.model.digest);
@@ -87,9 +92,9 @@ fn differences(a: &Report, b: &Report) -> Vec<(Difference, String)> {
         (Difference::Threads, a.threads == b.threads, threads(a), threads(b)),
         (
             Difference::Precision,
-            a.precision == b.precision,
-            a.precision.clone(),
-            b.precision.clone(),
+            a.computes_with() == b.computes_with(),
+            a.computes_with(),
+            b.computes_with(),
         ),
         (Difference::Model, a.model.digest == b.model.digest, model(a), model(b)),
         (Difference::Documents, a.work.digest == b.work.digest, documents(a), documents(b)),
@@ -113,8 +118,8 @@ fn print(
     differences: &[(Difference, String)],
 ) -> Result<()> {
     let describe = |report: &Report| {
-        let Report { tasnif_version, started_at, model, precision, .. } = report;
-        format!("tasnif {tasnif_version}, {started_at}, {} {precision}", model.name)
+        let Report { tasnif_version, started_at, model, .. } = report;
+        format!("tasnif {tasnif_version}, {started_at}, {} {}", model.name, report.computes_with())
     };
     writeln!(out, "A  {}", describe(a))?;
     writeln!(out, "B  {}", describe(b))?;

@@ -70,7 +70,7 @@ pub(super) fn run(args: &CoreArgs) -> anyhow::Result<()> {
         None => (args.texts.source(), loaded.windows(&args.texts.name(), &texts)?),
     };
     if let Some(path) = &args.logits {
-        logits::write(path, &*loaded.encoder, &sequences)?;
+        logits::write(path, &*loaded.encoder, &loaded.bundle.tasks, &sequences)?;
     }
     let work = Work::of_ids(source, &sequences);
     let documents: Arc<[Document]> = loaded
@@ -85,6 +85,7 @@ pub(super) fn run(args: &CoreArgs) -> anyhow::Result<()> {
     let subject = Subject {
         name: "core",
         server: None,
+        connections: None,
         model: loaded.describe(),
         precision: loaded.compute.precision.to_string(),
         threads: Some(loaded.threads),

@@ -63,6 +63,9 @@ pub(super) struct Settings {
     pub(super) warmup_s: f64,
     pub(super) repeat: u32,
     pub(super) seed: u64,
+    /// That the calls of `serve` took in turn.
+    #[serde(default)]
+    pub(super) connections: Option<u16>,
 }
 
 /// How documents were sent.
@@ -119,6 +122,13 @@ pub(super) struct Latency {
     pub(super) mean: f64,
     /// Documents that they are of.
     pub(super) count: u64,
+}
+
+impl Report {
+    /// Precision and kernels, for people.
+    pub(super) fn computes_with(&self) -> String {
+        format!("{} ({})", self.precision, self.model.kernels)
+    }
 }
 
 impl Latency {

@@ -116,6 +116,7 @@ async fn measure_other(
     let subject = Subject {
         name: "serve",
         server: Some(url.to_owned()),
+        connections: Some(args.connections),
         precision: model.precision.clone(),
         model: describe(model),
         threads: None,
@@ -149,6 +150,7 @@ async fn measure_own(
     let subject = Subject {
         name: "serve",
         server: None,
+        connections: Some(args.connections),
         model: loaded.describe(),
         precision: loaded.compute.precision.to_string(),
         threads: Some(loaded.threads),

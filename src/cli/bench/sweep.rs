@@ -20,6 +20,8 @@ pub(super) struct Subject {
     /// `core` or `serve`.
     pub(super) name: &'static str,
     pub(super) server: Option<String>,
+    /// To the server, of this process or another's.
+    pub(super) connections: Option<u16>,
     pub(super) model: Model,
     pub(super) precision: String,
     pub(super) threads: Option<usize>,
@@ -92,6 +94,7 @@ pub(super) async fn run<T: Target>(
             warmup_s: args.warmup,
             repeat: args.repeat,
             seed,
+            connections: subject.connections,
         },
         best,
         points,

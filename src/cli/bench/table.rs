@@ -40,7 +40,8 @@ fn head(out: &mut impl Write, report: &Report) -> Result<()> {
         (_, Some(url)) => format!("the server at {url}"),
     };
     writeln!(out, "measured  {what}")?;
-    writeln!(out, "model     {} {}, {}{threads}", model.name, model.revision, report.precision)?;
+    let precision = report.computes_with();
+    writeln!(out, "model     {} {}, {precision}{threads}", model.name, model.revision)?;
     let place = if report.server.is_some() { "client   " } else { "machine  " };
     writeln!(out, "{place} {}", report.machine)?;
     write!(out, "documents {} ({})", work.documents, work.source)?;

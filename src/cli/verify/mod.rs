@@ -2,6 +2,7 @@
 
 mod table;
 
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -40,29 +41,29 @@ pub(super) struct VerifyArgs {
     #[arg(long, value_name = "FILE")]
     data: Vec<PathBuf>,
     /// Documents to take of each file, spread evenly over it
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", requires = "data", value_parser = clap::value_parser!(u64).range(1..))]
     limit: Option<u64>,
     /// Threads that compute. As many cores as the process may use by default
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
 
     /// The column of the articles; guessed from its name by default
-    #[arg(long, value_name = "COLUMN", help_heading = "Reading")]
+    #[arg(long, value_name = "COLUMN", requires = "data", help_heading = "Reading")]
     text: Option<String>,
     /// The column of the headlines; guessed by default
-    #[arg(long, value_name = "COLUMN", help_heading = "Reading")]
+    #[arg(long, value_name = "COLUMN", requires = "data", help_heading = "Reading")]
     title: Option<String>,
     /// A column of true labels; may be repeated. Those named like a task by default
-    #[arg(long, value_name = "COLUMN[:TASK]", help_heading = "Reading")]
+    #[arg(long, value_name = "COLUMN[:TASK]", requires = "data", help_heading = "Reading")]
     evaluate: Vec<GoldColumn>,
     /// What the model calls labels that have another name in the files
-    #[arg(long = "alias", value_name = "NAME=LABEL,…", value_delimiter = ',', value_parser = alias, help_heading = "Reading")]
+    #[arg(long = "alias", value_name = "NAME=LABEL,…", value_delimiter = ',', value_parser = alias, requires = "data", help_heading = "Reading")]
     aliases: Vec<(String, String)>,
 
     /// Write into the model's tasnif.json which precisions passed: on files of 143 documents or more
     #[arg(long, help_heading = "Writing")]
     record: bool,
-    /// Write the results as JSON too
+    /// Write the results as JSON too; - prints them instead of the tables
     #[arg(long, value_name = "FILE", help_heading = "Writing")]
     json: Option<PathBuf>,
     /// Show no progress
@@ -83,12 +84,18 @@ pub(super) fn run(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
     }
     // Before the encoders, which take longer to load than a mistake to find.
     let documents = args.documents(&bundle)?;
+    let (json, printed) = match &args.json {
+        Some(path) if path.as_os_str() == "-" => (None, true),
+        path => (path.as_ref(), false),
+    };
+    json.map_or(Ok(()), |path| render::check_writable("--json", path))?;
     let threads = args.threads.map_or_else(nn::default_threads, usize::from);
     nn::configure_threads(threads).context("threads cannot be set up")?;
     let precisions = args.precisions();
     let engines = Engines::load(bundle, &precisions).map_err(|error| model(error.into()))?;
 
-    let mut out = std::io::stdout().lock();
+    let mut out: Box<dyn Write> =
+        if printed { Box::new(io::sink()) } else { Box::new(io::stdout().lock()) };
     table::heading(&mut out, engines.bundle())?;
     let mut sets = Vec::new();
     for documents in documents {
@@ -97,13 +104,6 @@ pub(super) fn run(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
         sets.push(compared);
     }
     let failures = failures(&sets);
-    if let Some(path) = &args.json {
-        let mut file = std::fs::File::create(path)
-            .with_context(|| format!("cannot write {}", path.display()))?;
-        let results = table::Results::new(engines.bundle(), threads, &sets, &failures);
-        render::json(&mut file, &results)
-            .with_context(|| format!("cannot write {}", path.display()))?;
-    }
     if args.record {
         let passing = recorded(engines.bundle(), &sets, &failures);
         Bundle::record_precisions(&directory, &passing).map_err(|error| model(error.into()))?;
@@ -112,6 +112,16 @@ pub(super) fn run(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
             *one != Precision::F32 && !fails(&failures, *one) && !passing.contains(one)
         });
         table::recorded(&mut out, &passing, &little)?;
+    }
+    if printed || json.is_some() {
+        let results = table::Results::new(engines.bundle(), threads, &sets, &failures);
+        let mut text = Vec::new();
+        render::json(&mut text, &results)?;
+        match json {
+            None => io::stdout().write_all(&text).context("the results cannot be printed"),
+            Some(path) => std::fs::write(path, text)
+                .with_context(|| format!("cannot write {}", path.display())),
+        }?;
     }
     if failures.is_empty() {
         return Ok(ExitCode::SUCCESS);

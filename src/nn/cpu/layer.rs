@@ -72,7 +72,7 @@ pub(super) struct Qkv<'a> {
 impl<K: Kernel> Layer<K> {
     /// The layer in place, for `hidden`, the rows of whole sequences, a few of these at a time:
     /// attention reads queries, keys and values while they are near. `qkv` grows to what the
-    /// largest group needs. After every sequence and every few dozen rows it calls `pause`.
+    /// largest group needs. Before every sequence and every few dozen rows it calls `pause`.
     pub(super) fn forward(
         &self,
         hidden: &mut [f32],
@@ -93,8 +93,8 @@ impl<K: Kernel> Layer<K> {
         }
     }
 
-    /// Queries, keys and values of rows: `[rows, hidden]` to `[rows, stride]`. Every few dozen
-    /// rows it calls `pause`.
+    /// Queries, keys and values of rows: `[rows, hidden]` to `[rows, stride]`. Before every few
+    /// dozen rows it calls `pause`.
     pub(super) fn project(
         &self,
         hidden: &[f32],
@@ -113,7 +113,7 @@ impl<K: Kernel> Layer<K> {
     }
 
     /// The rest of the layer, in place: `hidden` are the rows of `pieces`, and `qkv` has those
-    /// of their sequences. After every sequence and every few dozen rows it calls `pause`.
+    /// of their sequences. Before every sequence and every few dozen rows it calls `pause`.
     pub(super) fn finish(
         &self,
         hidden: &mut [f32],

@@ -69,8 +69,8 @@ impl Case {
         out.chunks_exact(packed.width()).flat_map(|row| &row[..self.bias.len()]).copied().collect()
     }
 
-    /// The twin: every output by a loop, from values that `of_row` and `of_weights` have
-    /// converted, with the largest error that the order of the sum may make.
+    /// The twin: every output by a loop over values that `convert` has rounded, with the largest
+    /// error that the order of the sum may make.
     fn twin(&self, convert: impl Fn(f32) -> f32) -> Vec<(f64, f64)> {
         let product = |row: &[f32], weights: &[f32], bias: f32| {
             let terms = row.iter().zip(weights);

@@ -1,5 +1,4 @@
-//! int8 in plain Rust, for machines without one of the instruction sets beside it. It is the
-//! twin that their tests compare with.
+//! int8 in plain Rust, for machines without one of the instruction sets beside it.
 
 use std::hint::black_box;
 
