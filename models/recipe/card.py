@@ -13,6 +13,11 @@ SET_NAMES = {
     "test_saudi_full": "test_saudi, whole text",
     "dev": "dev (7 % of news/train), title + lead",
 }
+TWEET_STARTS = {
+    "backbone": "the backbone",
+    "shipped": "this model",
+    "tweets": "this model after one pass over 16,000 tweets of six sets",
+}
 TASKS = tuple(SHIPPED_TASKS)
 
 
@@ -174,10 +179,11 @@ def transfer_section(transfer, tweets):
             f"  regression, {head['training_rows']} rows); {tuned['macro_f1']:.3f} by a further head and the encoder fine-tuned for it",
             f"  ({tuned['training_rows']} rows, epochs: {tuned['epochs']}). Naive Bayes on all of topic/train: 0.948.",
         ]
-    for name, figures in (tweets or {}).items():
+    for name, figures in sorted((tweets or {}).items()):
+        tweet_set, start = name.split(", from ")
         lines += [
-            f"- Tweets, {name}, fine-tuned on its {figures['training_rows']} rows: macro-F1 {figures['macro_f1']:.3f},",
-            f"  F1 of positive and negative {figures['f1_pn']:.3f}. Published: {figures['published']}.",
+            f"- Tweets of {tweet_set}, {TWEET_STARTS[start]}, fine-tuned on its {figures['training_rows']} rows: macro-F1",
+            f"  {figures['macro_f1']:.3f}, F1 of positive and negative {figures['f1_pn']:.3f}. Published: {figures['published']}.",
         ]
     return "\n".join(lines) + "\n" if lines else ""
 

@@ -124,18 +124,22 @@ class Shard:
             return cls(**{name: arrays[name] for name in ARRAYS}, labels=labels)
 
 
+def build_encoder(config_path):
+    config = BertConfig.from_json_file(config_path)
+    # One or two epochs do not overfit the encoder, and drawing dropout masks costs a tenth of a CPU step.
+    config.hidden_dropout_prob = config.attention_probs_dropout_prob = 0.0
+    config._attn_implementation = "sdpa"
+    return BertModel(config, add_pooling_layer=False)
+
+
 class Classifier(nn.Module):
     """The encoder, the mean of its last hidden states over all tokens but padding, and a linear head a task."""
 
     def __init__(self, config_path, tasks):
         super().__init__()
-        config = BertConfig.from_json_file(config_path)
-        # One or two epochs do not overfit the encoder, and drawing dropout masks costs a tenth of a CPU step.
-        config.hidden_dropout_prob = config.attention_probs_dropout_prob = 0.0
-        config._attn_implementation = "sdpa"
-        self.encoder = BertModel(config, add_pooling_layer=False)
+        self.encoder = build_encoder(config_path)
         self.dropout = nn.Dropout(0.1)
-        self.heads = nn.ModuleDict({task: nn.Linear(config.hidden_size, len(LABELS[task])) for task in tasks})
+        self.heads = nn.ModuleDict({task: nn.Linear(self.encoder.config.hidden_size, len(LABELS[task])) for task in tasks})
 
     def pool(self, ids, mask):
         """The mean state [batch, hidden] of `ids` and 0/1 `mask`, both [batch, tokens]."""

@@ -16,10 +16,10 @@ from common import DEFAULT_WORK, SHIPPED_TASKS, Classifier, Shard, head_logits, 
 class Reader:
     """The model of `weights` and the shards beside it."""
 
-    def __init__(self, arguments):
+    def __init__(self, arguments, weights=None):
         torch.set_num_threads(arguments.threads)
         self.shards = arguments.shards or arguments.work
-        weights = arguments.weights or arguments.work / "model.safetensors"
+        weights = weights or arguments.weights or arguments.work / "model.safetensors"
         digest = hashlib.sha256(weights.read_bytes()).hexdigest()
         self.cache = arguments.work / "states" / digest[:12]
         self.model = load_shipped(weights, self.shards / "bundle/config.json")

@@ -11,10 +11,12 @@ import torch
 
 import measure
 import noise
-from common import EOS, Shard
+from adapt import GUESSED, MASK, SPECIAL, hide
+from common import EOS, LABELS, PAD, SECTIONS, Shard
 from grid import on_int8_grid, rounded
 from readings import by_document
-from train import Crop, disagreement, schedule
+from self_train import believed
+from train import Crop, disagreement, draw_crop, schedule
 from windows import head, head_twice, surest
 
 START = 0  # id of <s>
@@ -118,12 +120,61 @@ class Training(unittest.TestCase):
         self.assertGreater(disagreement(apart), 0.1)
         self.assertAlmostEqual(disagreement(apart).item(), disagreement(apart.roll(3, 0)).item(), places=6)
 
+    def test_lead_crops_start_with_the_title_and_drop_nothing(self):
+        window = np.array([START, 10, EOS, *range(100, 400), EOS])
+        for seed in range(50):
+            crop = draw_crop(random.Random(seed), True, "lead").apply(window, titled=True)
+            np.testing.assert_array_equal(crop[:-1], window[: len(crop) - 1])
+
     def test_rate_rises_holds_and_falls(self):
         rates = [schedule(step, 100, hold=0.5) for step in range(100)]
         self.assertLess(rates[0], 0.2)
         self.assertTrue(all(rate == 1 for rate in rates[6:56]))
         self.assertTrue(all(a > b for a, b in zip(rates[57:], rates[58:], strict=False)))
         self.assertLess(rates[-1], 0.03)
+
+
+class Masked(unittest.TestCase):
+    def test_only_pieces_are_guessed_and_the_rest_is_as_it_was(self):
+        torch.manual_seed(5)
+        ids = torch.randint(SPECIAL, MASK, (40, 100))
+        ids[:, 0], ids[:, 60], ids[:, 61:] = START, EOS, PAD
+        mask = (ids != PAD).long()
+        guessed, shown = hide(ids, mask)
+        self.assertFalse(guessed[:, [0, *range(60, 100)]].any())
+        self.assertTrue(torch.equal(shown[~guessed], ids[~guessed]))
+        self.assertAlmostEqual(guessed[:, 1:60].float().mean().item(), GUESSED, delta=0.03)
+        hidden = (shown[guessed] == MASK).float().mean().item()
+        kept = (shown[guessed] == ids[guessed]).float().mean().item()
+        self.assertAlmostEqual(hidden, 0.8, delta=0.08)
+        self.assertAlmostEqual(kept, 0.1, delta=0.06)
+
+
+class SelfTraining(unittest.TestCase):
+    def test_labels_that_are_unsure_or_against_the_section_are_not_believed(self):
+        def topics(topic, score):
+            row = np.full(len(LABELS["topic"]), (1 - score) / (len(LABELS["topic"]) - 1))
+            row[LABELS["topic"].index(topic)] = score
+            return row
+
+        sure, unsure = [0.9, 0.05, 0.05], [0.4, 0.3, 0.3]
+        cases = [
+            ("sports", topics("sport", 0.9), sure),
+            ("sports", topics("economy", 0.9), sure),  # against the section
+            ("politics", topics("weather", 0.9), unsure),  # a section of everything
+            ("sports", topics("sport", 0.5), unsure),
+        ]
+        sections = np.array([SECTIONS.index(section) for section, _, _ in cases], np.int8)
+        starts = np.array([0, 2, 5, 9, 10])
+        names = np.array(["a", "b", "c", "d"])
+        shard = Shard(np.arange(10), starts, np.arange(4), names, names, names, {"section": sections})
+        scores = {"topic": np.array([row for _, row, _ in cases]), "sentiment": np.array([row for _, _, row in cases])}
+        taught = believed(shard, scores)
+        self.assertEqual(list(taught.names), ["a", "c"])
+        np.testing.assert_array_equal(taught.window(1), [5, 6, 7, 8])
+        self.assertEqual(LABELS["topic"][taught.labels["topic"][1]], "weather")
+        self.assertEqual(list(taught.labels["sentiment"]), [0, -1])
+        self.assertEqual(list(taught.labels["section"]), [-1, -1])
 
 
 class Spelling(unittest.TestCase):

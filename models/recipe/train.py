@@ -39,7 +39,6 @@ SHARDS = ("train", "train_noisy", "dev", "sections", "tweets")
 SECOND_TOPIC_SHARE = 0.25  # of the target's mass, where the annotator named a second topic
 LABEL_SMOOTHING = 0.05
 DROPPED_TOKENS = 0.1  # of a text's, in half of the crops
-CLASS_WEIGHT_POWER = 0.25  # weight of a topic = (1 / share) ** power, scaled to mean 1 over the rows
 AVERAGE_EVERY, AVERAGE_DECAY = 4, 0.98  # steps between updates of the averaged weights, and its decay an update
 
 
@@ -66,6 +65,17 @@ def arguments_parser(description):
         type=float,
         default=0.0,
         help="weight of a document's two spellings being answered alike; each batch is then half of the one, half of the other",
+    )
+    parser.add_argument(
+        "--class-weights",
+        type=float,
+        default=0.25,
+        metavar="POWER",
+        help="a topic weighs (1 / its share) ** POWER, scaled to mean 1 over the rows",
+    )
+    parser.add_argument("--crops", choices=["mixed", "lead"], default="mixed", help="parts of a document that are read")
+    parser.add_argument(
+        "--self-taught", type=float, default=0.0, help="rows that self_train.py labelled, as a share of those of news/train"
     )
     parser.add_argument("--train-share", type=float, default=1.0, help="of news/train, for a learning curve")
     parser.add_argument("--seed", type=int, default=17)
@@ -108,9 +118,11 @@ class Trainer:
         self.parameters = list(self.model.parameters())
         self.optimizer = torch.optim.AdamW(self.parameter_groups(), weight_decay=0.01, fused=True)
         self.average = None  # starts with stage 2
-        self.shards = {name: Shard.load(self.work / f"{name}.npz") for name in SHARDS}
+        names = [*SHARDS, "self_taught"] if arguments.self_taught else SHARDS
+        self.shards = {name: Shard.load(self.work / f"{name}.npz") for name in names}
         self.plans = self.plan_stages()
-        self.topic_weights = class_weights(self.shards["train"].labels["topic"], len(LABELS["topic"])).to(self.device)
+        topics = self.shards["train"].labels["topic"]
+        self.topic_weights = class_weights(topics, len(LABELS["topic"]), arguments.class_weights).to(self.device)
         self.stage, self.step = 1, 0
 
     def run_to_the_end(self):
@@ -230,7 +242,8 @@ class Trainer:
 
     def settings(self):
         """What makes two runs the same. Not the length: a run may be cut short or drawn out while its rate is held."""
-        names = ("batch", "lr", "head_lr", "hold", "noisy", "consistency", "train_share", "seed")
+        names = ("batch", "lr", "head_lr", "hold", "noisy", "consistency", "class_weights", "crops", "self_taught")
+        names += ("train_share", "seed")
         settings = {name: getattr(self.arguments, name) for name in names}
         return settings | {"method": self.METHOD, "stage1_steps": len(self.plans[1])}
 
@@ -326,8 +339,10 @@ class Crop:
         return min(self.tokens, window_length - self.start)
 
 
-def draw_crop(random_state, titled):
-    """Mostly what the annotator read (title and lead); else longer, without a title, or from the body."""
+def draw_crop(random_state, titled, crops):
+    """Mostly what the annotator read (title and lead), or only that; else longer, without a title, or from the body."""
+    if crops == "lead":
+        return Crop(random_state.randint(64, 120))
     kind, seed = random_state.random(), random_state.getrandbits(32)
     dropped = DROPPED_TOKENS if random_state.random() < 0.5 else 0.0
     if kind < 0.82:
@@ -343,17 +358,25 @@ def plan_stage2(shards, arguments):
     """Batches of (source, document, crop): a new order, new crops and other spellings each epoch, the last one cut."""
     rows = round(len(shards["train"]) * arguments.train_share)
     chosen = random.Random(f"{arguments.seed}:share").sample(range(len(shards["train"])), rows)
-    batches, steps = [], round(arguments.epochs * rows / arguments.batch)
-    lengths = {name: np.diff(shards[name].starts) for name in ("train", "train_noisy")}
+    taught = round(arguments.self_taught * rows)
+    batches, steps = [], round(arguments.epochs * (rows + taught) / arguments.batch)
+    lengths = {name: np.diff(shard.starts) for name, shard in shards.items()}
     spellings = 2 if arguments.consistency else 1
+    if spellings == 2 and taught:
+        raise SystemExit("--consistency needs two spellings of every document, and --self-taught has rows of one")
+
+    def draw(source, n, random_state):
+        return source, n, draw_crop(random_state, bool(shards[source].titled[n]), arguments.crops)
+
     epoch = 0
     while len(batches) < steps * spellings:
         random_state = random.Random(f"{arguments.seed}:stage2:{epoch}")
         items = []
         for n in chosen:
             noisy = spellings == 1 and random_state.random() < arguments.noisy
-            source = "train_noisy" if noisy else "train"
-            items.append((source, n, draw_crop(random_state, bool(shards["train"].titled[n]))))
+            items.append(draw("train_noisy" if noisy else "train", n, random_state))
+        for _ in range(taught):
+            items.append(draw("self_taught", random_state.randrange(len(shards["self_taught"])), random_state))
         random_state.shuffle(items)
         batches += bucketed(
             items, lambda item: item[2].length(lengths[item[0]][item[1]]), arguments.batch // spellings, random_state
@@ -388,9 +411,9 @@ def bucketed(items, length, batch, random_state, chunk=64):
     return batches
 
 
-def class_weights(classes, count):
+def class_weights(classes, count, power):
     sizes = np.maximum(np.bincount(classes[classes >= 0], minlength=count), 1)
-    weights = (sizes.sum() / sizes) ** CLASS_WEIGHT_POWER
+    weights = (sizes.sum() / sizes) ** power
     return torch.tensor(weights / np.average(weights, weights=sizes), dtype=torch.float32)
 
 

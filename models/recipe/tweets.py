@@ -1,8 +1,10 @@
 """Sentiment of tweets beside published figures: fine-tunes on the comparison's own training rows and reads its test.
-Starts from the backbone, as the published models did, or from the shipped encoder, which has seen tweets with labels (some
-may be training rows of the set, none is of a test). Writes `work/tweets.json`.
+Starts from the backbone, as the published models did; from the shipped encoder, which has seen some tweets with labels; or
+from that after a stage on tweets of six sets (some are training rows of the set, none is of a test). Writes
+`work/tweets.json`.
 
     python tweets.py --set umsab --start backbone
+    python tweets.py --set all --start shipped          the stage on tweets of six sets, kept in work/tweets
     python tweets.py --set umsab --dev 0.2 --lr 5e-5    chooses settings: reads no test, a share of the training rows instead
 """
 
@@ -14,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from sklearn.metrics import f1_score
 from torch.nn import functional
 
@@ -29,6 +31,7 @@ SETS = {
         "test_arsarcasm_v2",
         "F1 of positive and negative, best of the shared task: 0.748",
     ),
+    "all": ("tweets", None, None),
 }
 
 
@@ -36,31 +39,38 @@ def main():
     arguments = parse_arguments()
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(arguments.seed)
-    train_name, test_name, published = SETS[arguments.set]
-    train, test = (Shard.load(arguments.work / f"{name}.npz") for name in (train_name, test_name))
+    stage = arguments.work / "tweets"
+    starts = {"backbone": arguments.shared / "backbone", "shipped": arguments.work, "tweets": stage}
+    weights = load_file(starts[arguments.start] / "model.safetensors")
     model = Classifier(arguments.shared / "backbone/config.json", ["sentiment"])
-    start = arguments.shared / "backbone" if arguments.start == "backbone" else arguments.work
-    load_start(model, {name: t for name, t in load_file(start / "model.safetensors").items() if "topic" not in name})
+    load_start(model, {name: tensor for name, tensor in weights.items() if "topic" not in name})
+    train_name, test_name, published = SETS[arguments.set]
+    train = Shard.load(arguments.work / f"{train_name}.npz")
     order = random.Random(f"{arguments.seed}:dev").sample(range(len(train)), len(train))
     held = round(arguments.dev * len(train))
     fine_tune(model, train, order[held:], "sentiment", arguments)
-    read, rows = (train, order[:held]) if held else (test, range(len(test)))
-
-    truth = read.labels["sentiment"][rows]
-    predicted = head_logits(model, pooled_windows(model, [read.window(n) for n in rows]))["sentiment"].argmax(1)
-    negative, positive = (LABELS["sentiment"].index(label) for label in ("negative", "positive"))
-    result = accuracy_and_f1(truth, predicted, 3) | {
-        "f1_pn": float(f1_score(truth, predicted, labels=[negative, positive], average="macro")),
-        "training_rows": len(train) - held,
-        "epochs": arguments.epochs,
-        "published": published,
-    }
-    print(f"{arguments.set} from {arguments.start}: {result}")
+    if test_name is None:
+        stage.mkdir(exist_ok=True)
+        tensors = {name.removeprefix("encoder."): tensor for name, tensor in model.state_dict().items()}
+        save_file(tensors, stage / "model.safetensors", metadata={"format": "pt"})
     if held:
-        return
-    path = arguments.work / "tweets.json"
-    results = json.loads(path.read_text()) if path.exists() else {}
-    write_json(path, results | {f"{arguments.set}, from {arguments.start}": result})
+        print(f"dev, {arguments.set} from {arguments.start}: {figures(model, train, order[:held])}")
+    elif test_name:
+        test = Shard.load(arguments.work / f"{test_name}.npz")
+        result = figures(model, test, range(len(test)))
+        result |= {"training_rows": len(train), "epochs": arguments.epochs, "published": published}
+        print(f"{arguments.set} from {arguments.start}: {result}")
+        path = arguments.work / "tweets.json"
+        results = json.loads(path.read_text()) if path.exists() else {}
+        write_json(path, results | {f"{arguments.set}, from {arguments.start}": result})
+
+
+def figures(model, shard, rows):
+    truth = shard.labels["sentiment"][rows]
+    predicted = head_logits(model, pooled_windows(model, [shard.window(n) for n in rows]))["sentiment"].argmax(1)
+    polar = [LABELS["sentiment"].index(label) for label in ("negative", "positive")]
+    f1_pn = float(f1_score(truth, predicted, labels=polar, average="macro"))
+    return accuracy_and_f1(truth, predicted, 3) | {"f1_pn": f1_pn}
 
 
 def parse_arguments():
@@ -68,7 +78,7 @@ def parse_arguments():
     parser.add_argument("--shared", type=Path, default=DEFAULT_SHARED, help="folder with backbone/")
     parser.add_argument("--work", type=Path, default=DEFAULT_WORK, help="folder that prepare.py and train.py filled")
     parser.add_argument("--set", choices=SETS, required=True)
-    parser.add_argument("--start", choices=["backbone", "shipped"], default="backbone")
+    parser.add_argument("--start", choices=["backbone", "shipped", "tweets"], default="backbone")
     fine_tuning_arguments(parser, epochs=4)
     parser.add_argument("--dev", type=float, default=0.0, help="share of the training rows to read instead of the test")
     parser.add_argument("--threads", type=int, default=os.cpu_count())

@@ -1,0 +1,94 @@
+"""Masked-language training of the backbone on the articles, before labels: a token of seven is hidden or replaced, and
+guessed by the others (Devlin et al., "BERT", 2019). Leaves `backbone/` in its work folder, which train.py takes.
+
+    python adapt.py --work work-adapted --shards work --stage1-steps 600
+    python train.py --shared work-adapted
+"""
+
+import random
+import shutil
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+from torch.nn import functional
+
+from common import build_encoder
+from prepare import link_shards
+from train import Crop, Trainer, arguments_parser, bucketed, load_start
+
+MASK, SPECIAL = 25_181, 4  # id of <mask>, and how many the special ones before the first piece are
+GUESSED, KEPT, REPLACED = 0.15, 0.1, 0.1  # share of tokens to guess; of these, left as they are, and replaced at random
+TOKENS = 112
+
+
+def main():
+    parser = arguments_parser(__doc__)
+    parser.add_argument("--shards", type=Path, required=True, help="folder that prepare.py filled")
+    arguments = parser.parse_args()
+    link_shards(arguments.shards, arguments.work)
+    Adapter(arguments).run_to_the_end()
+
+
+class MaskedModel(nn.Module):
+    """The encoder, and logits over the vocabulary by its own word embeddings."""
+
+    def __init__(self, config_path):
+        super().__init__()
+        self.encoder = build_encoder(config_path)
+        width = self.encoder.config.hidden_size
+        self.heads = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.LayerNorm(width))
+        self.bias = nn.Parameter(torch.zeros(self.encoder.config.vocab_size))
+
+    def forward(self, ids, mask, guessed):
+        """Logits [guessed, vocabulary] of the tokens where `guessed`, [batch, tokens], holds."""
+        states = self.encoder(ids, attention_mask=mask).last_hidden_state[guessed]
+        return functional.linear(self.heads(states), self.encoder.embeddings.word_embeddings.weight, self.bias)
+
+
+class Adapter(Trainer):
+    METHOD = "masked language"
+
+    def build_model(self):
+        model = MaskedModel(self.arguments.shared / "backbone/config.json")
+        load_start(model, load_file(self.arguments.shared / "backbone/model.safetensors"))
+        return model
+
+    def plan_stages(self):
+        """One stage, over articles of news/train and the sections in turns of chance, each once at most."""
+        random_state = random.Random(f"{self.arguments.seed}:masked")
+        lengths = {name: np.diff(self.shards[name].starts) for name in ("train", "sections")}
+        items = [(name, n, Crop(TOKENS)) for name, of in lengths.items() for n in range(len(of))]
+        random_state.shuffle(items)
+        items = items[: self.arguments.stage1_steps * self.arguments.batch]
+
+        def length(item):
+            source, document, crop = item
+            return crop.length(lengths[source][document])
+
+        return {1: bucketed(items, length, self.arguments.batch, random_state), 2: []}
+
+    def losses(self, batch, ids, mask):
+        guessed, shown = hide(ids, mask)
+        return {"masked": functional.cross_entropy(self.model(shown, mask, guessed).float(), ids[guessed])}
+
+    def finish(self):
+        folder = self.work / "backbone"
+        folder.mkdir(exist_ok=True)
+        shutil.copyfile(self.arguments.shared / "backbone/config.json", folder / "config.json")
+        encoder = {name: value.cpu().contiguous() for name, value in self.model.encoder.state_dict().items()}
+        save_file(encoder, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def hide(ids, mask):
+    """Which tokens are to be guessed, and the ids with most of these hidden; both [batch, tokens]."""
+    guessed = (torch.rand(ids.shape, device=ids.device) < GUESSED) & (mask == 1) & (ids >= SPECIAL)
+    fate = torch.rand(ids.shape, device=ids.device)
+    shown = torch.where(guessed & (fate >= KEPT), MASK, ids)
+    return guessed, torch.where(guessed & (fate >= 1 - REPLACED), torch.randint_like(ids, SPECIAL, MASK), shown)
+
+
+if __name__ == "__main__":
+    main()
