@@ -2,7 +2,7 @@
 guessed by the others (Devlin et al., "BERT", 2019). Leaves `backbone/` in its work folder, which train.py takes.
 
     python adapt.py --work work-adapted --shards work --stage1-steps 600
-    python train.py --shared work-adapted
+    python train.py --shared work-adapted --work ANOTHER    a checkpoint does not tell what it started from
 """
 
 import random

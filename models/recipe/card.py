@@ -191,7 +191,7 @@ def transfer_section(transfer, tweets):
 def learning_curve_section(curve):
     if curve is None:
         return ""
-    intro = "The same training on shares of news/train, by the dev split; accuracy / macro-F1."
+    intro = "Training of one kind on shares of news/train, by the dev split; accuracy / macro-F1. The whole had other crops (see the recipe)."
     rows = (
         [
             f"{float(share):.0%}",

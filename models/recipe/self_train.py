@@ -3,7 +3,7 @@ sure and the publisher's section does not contradict the topic. Writes `self_tau
 `train.py --self-taught`.
 
     python self_train.py
-    python train.py --self-taught 1
+    python train.py --self-taught 1    once the teacher's checkpoint and weights are moved away
 """
 
 import dataclasses
