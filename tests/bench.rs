@@ -78,13 +78,12 @@ fn core_measures_every_load_with_every_batch_and_draws_it() {
     let files = ["--json", &report, "--plot", &plot, "--model", &dir.model];
     let output = run(&[&["bench", "core"][..], &SHORT, &loads, &rest, &files].concat(), "");
     assert_eq!(code(&output), Some(0), "{}", stderr(&output));
-    for part in
-        ["closed 1", "closed 4", "open 150/s", "best", "20 (generator)", ", f32 (", ", threads: 1"]
-    {
+    let report: Value = serde_json::from_str(&dir.read("report.json")).unwrap();
+    let kernels = report["model"]["kernels"].as_str().unwrap();
+    let model = format!("f32 ({kernels}), threads: 1");
+    for part in ["closed 1", "closed 4", "open 150/s", "best", "20 (generator)", &model] {
         assert!(stdout(&output).contains(part), "{part} in\n{}", stdout(&output));
     }
-
-    let report: Value = serde_json::from_str(&dir.read("report.json")).unwrap();
     assert_eq!((&report["schema"], &report["subject"]), (&json!(1), &json!("core")));
     assert_eq!(report["tasnif_version"], env!("CARGO_PKG_VERSION"));
     assert_eq!((&report["precision"], &report["threads"]), (&json!("f32"), &json!(1)));
@@ -242,11 +241,13 @@ fn compare_prints_ratios_with_their_spread_and_refuses_other_work() {
     }
     assert!(table.contains("only in A") && table.contains("only in B"), "{table}");
 
+    let kernels = a["model"]["kernels"].as_str().unwrap();
+    let precisions = format!("A f32 ({kernels}), B int8 ({kernels})");
     let changes: [(&str, &str, Value, &str); 8] = [
         ("/subject", "subject", json!("serve"), "A core, B serve"),
         ("/machine/cpu", "machine", json!("Z80"), "B Z80"),
         ("/threads", "threads", json!(64), "B 64"),
-        ("/precision", "precision", json!("int8"), "B int8 ("),
+        ("/precision", "precision", json!("int8"), &precisions),
         ("/model/kernels", "precision", json!("candle"), "B f32 (candle)"),
         ("/settings/connections", "subject", json!(3), "B core, connections: 3"),
         ("/model/digest", "model", json!("beef"), "B tiny beef"),
