@@ -52,7 +52,7 @@ class Tasnif:
         out = self.folder / "logits.jsonl"
         out.unlink(missing_ok=True)
         # What is measured besides is not looked at.
-        self.call(threads, "checked", "--logits", out, "--concurrency", 1, "--repeat", 1, "--warmup", 0, "--seconds", 0.05)
+        self.call(threads, "checked", "--logits", out, "--concurrency", 1, "--repeat", 1, "--warmup", 0, "--seconds", 1)
         return [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
 
     def command(self, threads, work, *more):
