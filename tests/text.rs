@@ -17,6 +17,8 @@ fn hostile() -> impl Strategy<Value = String> {
         "(دبي|رويترز|الخليج|RT|أ ف ب)",
         "[«»\"()\\[\\]:–ـ-]{1,3}",
         "[ا-ي]{1,8}",
+        "[أإآٱىیةک]{1,4}",
+        "\"RT ",
         "[\u{064B}-\u{0655}\u{0670}\u{0640}]{1,3}",
         "[\u{FB50}-\u{FBFF}\u{FE70}-\u{FEFF}\u{FDF0}-\u{FDFF}]{1,3}",
         "[\u{200B}-\u{200F}\u{202A}-\u{202E}\u{FEFF}]{1,2}",
@@ -84,6 +86,23 @@ fn news_reads_an_article_as_an_editor_would() {
     );
 }
 
+/// Letters in careful and careless spelling.
+#[test]
+fn folded_text_is_the_same_in_many_hands() {
+    let careful = "أكّدت الوزيرةُ، في آخر بيان، إنّ «المدارس» تُفتح غداً على مستوى القرى: 5% فقط!";
+    let expected = "اكدت الوزيره في اخر بيان ان المدارس تفتح غدا علي مستوي القري 5% فقط!";
+    let careless = "اكدت الوزيره فى اخر بيـان ان المدارس تفتح غدا علي مستوى القرى 5% فقط!";
+    for hand in [careful, careless, expected] {
+        assert_eq!(Profile::Folded.normalize(hand).text(), expected);
+    }
+    let raw = "قالت «الوزيرة»";
+    let normalized = Profile::Folded.normalize(raw);
+    let word = normalized.text().find("الوزيره").unwrap();
+    let range = normalized.original_range(word..normalized.text().len());
+    let found: String = raw.chars().skip(range.start).take(range.len()).collect();
+    assert_eq!(found, "الوزيرة");
+}
+
 #[test]
 fn offsets_lead_back_to_the_original() {
     let raw = "<b>قالَ</b> الـوزير";
@@ -117,6 +136,8 @@ fn long_hostile_texts_end() {
         "@a",
         "#_",
         "ا",
+        "أا",
+        "«",
         "!",
         "\u{200B}",
         "ﷺ",

@@ -2,7 +2,7 @@
 guessed by the others (Devlin et al., "BERT", 2019). Leaves `backbone/` in its work folder, which train.py takes.
 
     python adapt.py --work work-adapted --shards work --stage1-steps 600
-    python train.py --shared work-adapted --work ANOTHER    a checkpoint does not tell what it started from
+    python train.py --shared work-adapted --work ANOTHER
 """
 
 import random
@@ -51,13 +51,17 @@ class MaskedModel(nn.Module):
 class Adapter(Trainer):
     METHOD = "masked language"
 
+    def __init__(self, arguments):
+        super().__init__(arguments)
+        self.record = arguments.work / "backbone/training.json"
+
     def build_model(self):
         model = MaskedModel(self.arguments.shared / "backbone/config.json")
-        load_start(model, load_file(self.arguments.shared / "backbone/model.safetensors"))
+        load_start(model, load_file(self.start()))
         return model
 
     def plan_stages(self):
-        """One stage, over articles of news/train and the sections in turns of chance, each once at most."""
+        """One stage, over the rows of news/train and of the sections, shuffled; an article of both may come twice."""
         random_state = random.Random(f"{self.arguments.seed}:masked")
         lengths = {name: np.diff(self.shards[name].starts) for name in ("train", "sections")}
         items = [(name, n, Crop(TOKENS)) for name, of in lengths.items() for n in range(len(of))]
@@ -80,6 +84,7 @@ class Adapter(Trainer):
         shutil.copyfile(self.arguments.shared / "backbone/config.json", folder / "config.json")
         encoder = {name: value.cpu().contiguous() for name, value in self.model.encoder.state_dict().items()}
         save_file(encoder, folder / "model.safetensors", metadata={"format": "pt"})
+        self.write_record()
 
 
 def hide(ids, mask):

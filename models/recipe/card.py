@@ -53,7 +53,7 @@ def text(evaluation, bundle):
         learning_curve=learning_curve_section(evaluation.get("learning_curve")),
         failed=len(failures),
         hard_cases=len(evaluation["hard_cases"]),
-        training="\n".join(map(run_line, evaluation["training"]["runs"])),
+        training="\n".join(run_lines(evaluation["training"]["runs"])),
     )
 
 
@@ -167,13 +167,10 @@ def windows_section(windows):
 
 
 def transfer_section(transfer, tweets):
-    lines = []
+    lines = ["", "## Other tasks", ""] if transfer or tweets else []
     if transfer:
         head, mapping, tuned = (transfer[way] for way in ("further_head", "mapping", "fine_tuned"))
         lines += [
-            "",
-            "## Other tasks",
-            "",
             "- Sections of test_khaleej, 7 classes, first 128 tokens, macro-F1; none of the heads is in this bundle:",
             f"  {mapping['macro_f1']:.3f} by mapping the topics; {head['macro_f1']:.3f} by a further head on the encoder as it is (logistic",
             f"  regression, {head['training_rows']} rows); {tuned['macro_f1']:.3f} by a further head and the encoder fine-tuned for it",
@@ -216,10 +213,24 @@ def failure_row(case):
     return f"| {case['text']} | {case['why']} | {' | '.join(answers)} |"
 
 
-def run_line(run):
-    first = f"{run['stage1_steps']} steps on texts of the first stage, then " if run["stage1_steps"] else ""
-    how = "labels" if run["method"] == "labels" else "distillation: a student of fewer layers learns the answers of tasnif-base"
-    return (
-        f"- By {how}: {first}{run['epochs']} passes over news/train, batch {run['batch']}, peak learning\n"
-        f"  rate {run['lr']} (heads {run['head_lr']}), seed {run['seed']}; the {run['chosen']} weights, chosen on dev."
-    )
+HOW = {
+    "labels": "labels",
+    "distillation": "distillation (a student of fewer layers learns the answers of tasnif-base)",
+    "masked language": "hidden words (masked-language training of the backbone)",
+}
+
+
+def run_lines(runs):
+    """A student is cut from its teacher, so the teacher's runs come first."""
+    distilled = [n for n, run in enumerate(runs) if run["method"] == "distillation"]
+    for n, run in enumerate(runs):
+        whose = "Its teacher, by" if distilled and n < distilled[0] else "By"
+        first = f"{run['stage1_steps']} steps on texts of the first stage, then " if run["stage1_steps"] else ""
+        passes = f"{first}{run['epochs']} passes over news/train"
+        if run["method"] == "masked language":
+            passes = f"{run['stage1_steps']} steps on news/train and the sections"
+        chosen = f"; the {run['chosen']} weights, chosen on dev" if "chosen" in run else ""
+        yield (
+            f"- {whose} {HOW[run['method']]}: {passes}, batch {run['batch']}, peak learning\n"
+            f"  rate {run['lr']} (heads {run['head_lr']}), seed {run['seed']}{chosen}."
+        )

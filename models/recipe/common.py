@@ -1,5 +1,6 @@
 """What every step of the recipe shares: the labels, the bundle's settings, the token shards and the model."""
 
+import hashlib
 import json
 import re
 from dataclasses import dataclass
@@ -54,14 +55,14 @@ LABELS = {
 SHIPPED_TASKS = {"topic": TOPICS, "sentiment": SENTIMENTS}
 
 
-def tasnif_json(revision="untrained", calibration=None):
+def tasnif_json(revision="untrained", calibration=None, profile="news"):
     """The bundle's tasnif.json; `calibration` maps a task to its `temperature` and `abstain_below`."""
     calibration = calibration or {task: {"temperature": 1.0, "abstain_below": 0.0} for task in SHIPPED_TASKS}
     keys = ("id", "name_ar", "name_en", "code")
     return {
         "revision": revision,
         "languages": ["ar"],
-        "text": {"profile": "news", "window": 512, "stride": 384, "max_title_tokens": 64, "title_separator": True},
+        "text": {"profile": profile, "window": 512, "stride": 384, "max_title_tokens": 64, "title_separator": True},
         "tasks": [
             {
                 "name": name,
@@ -81,6 +82,16 @@ def write_json(path, value):
     # A list of numbers on one line: these files are read by people too.
     text = re.sub(r"\[\s+([-0-9.e,\s]+?)\s+\]", lambda match: "[" + re.sub(r"\s+", " ", match[1]) + "]", text)
     Path(path).write_text(text + "\n", encoding="utf-8")
+
+
+def write_figures(path, figures, weights):
+    """What a script measured of a model, with the digest of its weights, by which export.py knows what belongs together."""
+    write_json(path, {"weights": weights, "figures": figures})
+
+
+def digest(path):
+    """Enough of a file's SHA-256 to tell it from others."""
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:12]
 
 
 ARRAYS = ("ids", "starts", "owners", "titled", "names", "outlets")

@@ -18,7 +18,7 @@ from torch.nn import functional
 from common import SHIPPED_TASKS, Classifier, write_json
 from prepare import link_shards
 from readings import load_shipped
-from train import Crop, Trainer, arguments_parser, bucketed, load_start, plan_stage2, runs_of
+from train import Crop, Trainer, arguments_parser, bucketed, load_start, plan_stage2
 
 LAYERS = (1, 4, 8, 11)  # of the teacher's twelve: evenly spread, the last among them
 SOFTNESS = 2.0  # temperature of both sides' answers
@@ -32,8 +32,6 @@ def main():
     arguments = parser.parse_args()
     if arguments.init is None:
         parser.error("--init names the teacher's weights")
-    if arguments.consistency:
-        parser.error("a student has its teacher's answers: --consistency is for train.py")
     link_shards(arguments.shards, arguments.work)
     shutil.copytree(arguments.shards / "bundle", arguments.work / "bundle", dirs_exist_ok=True)
     config = json.loads((arguments.shared / "backbone/config.json").read_text())
@@ -71,13 +69,17 @@ class Distiller(Trainer):
         self.teacher = load_shipped(self.arguments.init, self.arguments.shared / "backbone/config.json").to(self.device)
         self.teacher.requires_grad_(False)
         student = Classifier(self.arguments.work / "bundle/config.json", SHIPPED_TASKS)
-        earlier = self.arguments.student
-        load_start(student, load_file(earlier) if earlier else cut(load_file(self.arguments.init)))
+        tensors = load_file(self.start())
+        load_start(student, tensors if self.arguments.student else cut(tensors))
         return student
 
-    def earlier_runs(self):
-        """Of the student, which has those of its teacher first; else of the teacher."""
-        return runs_of(self.arguments.student or self.arguments.init)
+    def sources(self):
+        yield from super().sources()
+        yield self.arguments.init
+
+    def start(self):
+        """The student's weights, whose record has the teacher's runs first; else the teacher's."""
+        return self.arguments.student or self.arguments.init
 
     def plan_stages(self):
         """First the sections, then news/train: what the student will read comes last."""

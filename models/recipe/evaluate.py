@@ -8,7 +8,7 @@ import json
 
 import numpy as np
 
-from common import LABELS, SHIPPED_TASKS, write_json
+from common import LABELS, SHIPPED_TASKS, write_figures
 from measure import (
     abstention,
     abstention_threshold,
@@ -63,7 +63,7 @@ def main():
     news["lengths"] = {task: by_length(task, reader) for task in SHIPPED_TASKS}
     news["hard_cases"] = hard_case_answers(reader, calibration)
     news["training"] = json.loads((arguments.work / "training.json").read_text())
-    write_json(arguments.work / "news.json", news)
+    write_figures(arguments.work / "news.json", news, reader.weights)
     print(f"written: {arguments.work / 'news.json'}")
 
 

@@ -13,10 +13,11 @@ from safetensors.torch import load_file, save_file
 
 import card
 import pictures
-from common import DEFAULT_WORK, HERE, tasnif_json, write_json
+from common import DEFAULT_WORK, HERE, digest, tasnif_json, write_json
 
-# What each measuring script leaves in the work folder; only the first is needed.
-PARTS = ("news", "floors", "spelling", "windows", "transfer", "tweets", "learning_curve")
+# What each measuring script leaves in the work folder: only the first is needed.
+OF_THE_WEIGHTS = ("news", "spelling", "windows", "transfer", "tweets")
+OF_THE_DATA = ("floors", "learning_curve")
 
 
 def main():
@@ -36,29 +37,34 @@ def main():
     if not arguments.keep_weights:
         write_weights(work, out)
     write_json(out / "evaluation.json", evaluation)
-    write_json(out / "tasnif.json", manifest(arguments, evaluation))
+    write_json(out / "tasnif.json", manifest(arguments, source, evaluation))
     made = pictures.draw(evaluation, out / "pictures")
     (out / "README.md").write_text(card.text(evaluation, out), encoding="utf-8")
     print(f"{out}: {', '.join(made)}; {(out / 'model.safetensors').stat().st_size / 1e6:.1f} MB of weights")
 
 
-def manifest(arguments, evaluation):
-    """What `tasnif verify --record` has written of the same weights stays."""
+def manifest(arguments, source, evaluation):
+    """Text is read as it was prepared. What `tasnif verify --record` has written of the same weights stays."""
     manifest, path = tasnif_json(arguments.revision, evaluation["calibration"]), arguments.out / "tasnif.json"
+    manifest["text"] = json.loads((source / "tasnif.json").read_text())["text"]
     recorded = json.loads(path.read_text()).get("precisions") if arguments.keep_weights else None
     return manifest | ({"precisions": recorded} if recorded else {})
 
 
 def read_parts(work):
-    """The figures of news at the top level, those of the other scripts under their names."""
-    parts = {
-        name: json.loads((work / f"{name}.json").read_text()) for name in PARTS if (work / f"{name}.json").exists()
-    }
+    """The figures of news at the top level, those of the other scripts under their names; none of other weights."""
+    weights, parts = digest(work / "model.safetensors"), {}
+    for name in (*OF_THE_WEIGHTS, *OF_THE_DATA):
+        path = work / f"{name}.json"
+        part = json.loads(path.read_text()) if path.exists() else {}
+        if name in OF_THE_DATA and part:
+            parts[name] = part
+        elif part.get("weights") == weights:
+            parts[name] = part["figures"]
+        else:
+            print(f"not measured{' with these weights' if part else ''}, so not in the card: {name}")
     if "news" not in parts:
-        raise SystemExit(f"{work / 'news.json'} is not there: run evaluate.py first")
-    for name in PARTS[1:]:
-        if name not in parts:
-            print(f"not measured, so not in the card: {name}")
+        raise SystemExit(f"{work / 'news.json'} is not there, or of other weights: run evaluate.py first")
     return parts.pop("news") | parts
 
 

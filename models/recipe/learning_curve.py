@@ -26,9 +26,8 @@ def main():
     for share in arguments.shares:
         folder = arguments.work / f"share-{share}"
         link_shards(arguments.work, folder)
-        if not (folder / "training.json").exists():
-            command = [sys.executable, HERE / "train.py", "--shared", arguments.shared, "--work", folder]
-            subprocess.run([*map(str, command), "--train-share", str(share), *further], check=True)
+        command = [sys.executable, HERE / "train.py", "--shared", arguments.shared, "--work", folder]
+        subprocess.run([*map(str, command), "--train-share", str(share), *further], check=True)
         run = json.loads((folder / "training.json").read_text())["runs"][-1]
         curve[str(share)] = run["dev"][run["chosen"]]
         print(share, curve[str(share)], flush=True)

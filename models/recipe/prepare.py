@@ -32,7 +32,7 @@ CUTS = ((512, 384), (256, 184), (128, 56))
 
 def main():
     arguments = parse_arguments()
-    bundle = write_bundle(arguments.shared / "backbone", arguments.work)
+    bundle = write_bundle(arguments.shared / "backbone", arguments.work, arguments.profile)
     for name, (rows, options) in shards(arguments).items():
         if arguments.only and name not in arguments.only:
             continue
@@ -50,6 +50,7 @@ def parse_arguments():
     parser.add_argument("--work", type=Path, default=DEFAULT_WORK)
     parser.add_argument("--tasnif", type=Path, default=DEFAULT_TASNIF, help="the tasnif binary")
     parser.add_argument("--stage1-rows", type=int, default=16_000, help="rows of each first-stage source, at most")
+    parser.add_argument("--profile", choices=["news", "folded"], default="news", help="form that text is read in")
     parser.add_argument("--only", nargs="+", metavar="SHARD", help="build these shards and no others")
     return parser.parse_args()
 
@@ -102,13 +103,13 @@ def long_articles(path):
     return sample(sections(path), LONG_ROWS)
 
 
-def write_bundle(backbone, work):
+def write_bundle(backbone, work, profile):
     """The part of a bundle that `tasnif prepare` reads; export.py adds the weights."""
     bundle = work / "bundle"
     bundle.mkdir(parents=True, exist_ok=True)
     for name in ("config.json", "tokenizer.json"):
         shutil.copyfile(backbone / name, bundle / name)
-    write_json(bundle / "tasnif.json", tasnif_json())
+    write_json(bundle / "tasnif.json", tasnif_json(profile=profile))
     return bundle
 
 
@@ -203,11 +204,11 @@ def build_shard(tasnif, bundle, name, rows, options):
 
 
 def link_shards(shards, work):
-    """Gives another work folder the same shards."""
+    """Gives another work folder the same shards, but for what self_train.py made of one model's answers."""
     work.mkdir(parents=True, exist_ok=True)
     for shard in shards.glob("*.npz"):
         link = work / shard.name
-        if not link.exists():
+        if shard.name != "self_taught.npz" and not link.exists():
             link.symlink_to(shard.resolve())
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 
-from common import DEFAULT_WORK, SHIPPED_TASKS, Classifier, Shard, head_logits, pooled_windows
+from common import DEFAULT_WORK, SHIPPED_TASKS, Classifier, Shard, digest, head_logits, pooled_windows
 
 
 class Reader:
@@ -20,8 +20,8 @@ class Reader:
         torch.set_num_threads(arguments.threads)
         self.shards = arguments.shards or arguments.work
         weights = weights or arguments.weights or arguments.work / "model.safetensors"
-        digest = hashlib.sha256(weights.read_bytes()).hexdigest()
-        self.cache = arguments.work / "states" / digest[:12]
+        self.weights = digest(weights)
+        self.cache = arguments.work / "states" / self.weights
         self.model = load_shipped(weights, self.shards / "bundle/config.json")
 
     def shard(self, name):
@@ -30,8 +30,8 @@ class Reader:
     def pooled(self, name):
         """The encoder's mean states [windows, hidden]."""
         shard = self.shard(name)
-        digest = hashlib.sha256(shard.ids.tobytes() + shard.starts.tobytes()).hexdigest()
-        path = self.cache / f"{digest[:12]}.npy"
+        tokens = hashlib.sha256(shard.ids.tobytes() + shard.starts.tobytes()).hexdigest()
+        path = self.cache / f"{tokens[:12]}.npy"
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
             np.save(path.with_suffix(".tmp.npy"), pooled_windows(self.model, shard.windows()).numpy())

@@ -1,12 +1,14 @@
-"""Further training rows: what a trained model, or several together, say of the newspaper sections, kept where they are
-sure and the publisher's section does not contradict the topic. Writes `self_taught.npz` into the work folder, for
-`train.py --self-taught`.
+"""Further training rows: what a trained model, or several together, say of the newspaper sections that have no label: the
+surest half of what is said to be of each class, since one threshold for all would leave the hard classes out, and only where
+the publisher's section does not contradict the topic. Writes
+`self_taught.npz` into the work folder, for `train.py --self-taught`.
 
     python self_train.py
     python train.py --self-taught 1    once the teacher's checkpoint and weights are moved away
 """
 
 import dataclasses
+import math
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +18,6 @@ from measure import softmax
 from readings import Reader, reader_arguments
 from windows import SECTION_OF
 
-SURE = {"topic": 0.8, "sentiment": 0.7}  # the least score that is believed
 BROAD = ("politics", "society")  # sections that stories of every topic are filed under
 
 
@@ -28,25 +29,37 @@ def main():
     answers = [reader.logits("sections") for reader in readers]
     scores = {task: np.mean([softmax(logits[task]) for logits in answers], axis=0) for task in SHIPPED_TASKS}
     reader = readers[0]
-    taught = believed(reader.shard("sections"), scores)
+    taught = believed(reader.shard("sections"), scores, set(reader.shard("train").names))
     for task in SHIPPED_TASKS:
-        print(f"{task}: {(taught.labels[task] >= 0).sum()} labels believed, of {len(taught)} documents that have one")
-    taught.save(reader.shards / "self_taught.npz")
+        counts = {label: int((taught.labels[task] == n).sum()) for n, label in enumerate(LABELS[task])}
+        print(f"{task}, labels believed: {counts}")
+    path = arguments.work / "self_taught.npz"
+    taught.save(path.with_name("self_taught.tmp.npz"))
+    path.with_name("self_taught.tmp.npz").replace(path)
 
 
-def believed(shard, scores):
-    """The documents of one window each that have a label which holds; -1 where the model is unsure of the other task, and
-    neither label where topic and section disagree."""
+def believed(shard, scores, labelled):
+    """The documents, of one window each, that have a label which holds: not those with names in `labelled`, -1 where the
+    model is unsure of the other task, and neither label where topic and section disagree."""
     sections = [SECTIONS[section] for section in shard.labels["section"]]
     topics = [LABELS["topic"][row.argmax()] for row in scores["topic"]]
     agrees = np.array([SECTION_OF.get(topic) == section or section in BROAD for topic, section in zip(topics, sections)])
-    labels = {
-        task: np.where(agrees & (rows.max(1) >= SURE[task]), rows.argmax(1), -1).astype(np.int8)
-        for task, rows in scores.items()
-    }
+    open_ones = agrees & np.array([name not in labelled for name in shard.names])
+    labels = {task: surest_half(rows, open_ones) for task, rows in scores.items()}
     unlabelled = np.full(len(shard), -1, np.int8)
     held = np.flatnonzero((labels["topic"] >= 0) | (labels["sentiment"] >= 0))
     return rows_of(shard, held, labels | {"topic2": unlabelled, "section": unlabelled})
+
+
+def surest_half(scores, open_ones):
+    """The best label of the surest half of each label's rows among `open_ones`; -1 elsewhere."""
+    best, confidence = scores.argmax(1), scores.max(1)
+    labels = np.full(len(scores), -1, np.int8)
+    for label in np.unique(best[open_ones]):
+        rows = np.flatnonzero(open_ones & (best == label))
+        kept = rows[np.argsort(-confidence[rows], kind="stable")][: math.ceil(len(rows) / 2)]
+        labels[kept] = label
+    return labels
 
 
 def rows_of(shard, rows, labels):

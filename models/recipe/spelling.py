@@ -3,7 +3,7 @@
 python spelling.py
 """
 
-from common import SHIPPED_TASKS, write_json
+from common import SHIPPED_TASKS, write_figures
 from noise import PERTURBATIONS
 from readings import Reader, reader_arguments
 
@@ -15,7 +15,7 @@ def main():
     for name in PERTURBATIONS:
         result[name] = flips(name, reader)
         print(name, result[name], flush=True)
-        write_json(arguments.work / "spelling.json", result)
+        write_figures(arguments.work / "spelling.json", result, reader.weights)
 
 
 def flips(name, reader):

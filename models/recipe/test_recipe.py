@@ -16,7 +16,7 @@ from common import EOS, LABELS, PAD, SECTIONS, Shard
 from grid import on_int8_grid, rounded
 from readings import by_document
 from self_train import believed
-from train import Crop, disagreement, draw_crop, schedule
+from train import Crop, draw_crop, schedule
 from windows import head, head_twice, surest
 
 START = 0  # id of <s>
@@ -112,14 +112,6 @@ class Training(unittest.TestCase):
         self.assertEqual(crop[-1], EOS)
         self.assertTrue(10 < len(crop) < 50)
 
-    def test_spellings_disagree_only_where_answers_do(self):
-        rows = torch.randn(3, 5)
-        alike = torch.cat([rows, rows]).log_softmax(1)
-        apart = torch.cat([rows, -rows]).log_softmax(1)
-        self.assertEqual(disagreement(alike), 0)
-        self.assertGreater(disagreement(apart), 0.1)
-        self.assertAlmostEqual(disagreement(apart).item(), disagreement(apart.roll(3, 0)).item(), places=6)
-
     def test_lead_crops_start_with_the_title_and_drop_nothing(self):
         window = np.array([START, 10, EOS, *range(100, 400), EOS])
         for seed in range(50):
@@ -157,24 +149,25 @@ class SelfTraining(unittest.TestCase):
             row[LABELS["topic"].index(topic)] = score
             return row
 
-        sure, unsure = [0.9, 0.05, 0.05], [0.4, 0.3, 0.3]
+        sure, unsure, least = [0.9, 0.05, 0.05], [0.4, 0.3, 0.3], [0.35, 0.33, 0.32]
         cases = [
             ("sports", topics("sport", 0.9), sure),
             ("sports", topics("economy", 0.9), sure),  # against the section
-            ("politics", topics("weather", 0.9), unsure),  # a section of everything
+            ("politics", topics("weather", 0.3), least),  # a section of everything; the surest of its class
             ("sports", topics("sport", 0.5), unsure),
+            ("sports", topics("sport", 0.99), sure),  # labelled already
         ]
         sections = np.array([SECTIONS.index(section) for section, _, _ in cases], np.int8)
-        starts = np.array([0, 2, 5, 9, 10])
-        names = np.array(["a", "b", "c", "d"])
-        shard = Shard(np.arange(10), starts, np.arange(4), names, names, names, {"section": sections})
+        starts = np.array([0, 2, 5, 9, 10, 11])
+        names = np.array(["a", "b", "c", "d", "e"])
+        shard = Shard(np.arange(11), starts, np.arange(5), names, names, names, {"section": sections})
         scores = {"topic": np.array([row for _, row, _ in cases]), "sentiment": np.array([row for _, _, row in cases])}
-        taught = believed(shard, scores)
-        self.assertEqual(list(taught.names), ["a", "c"])
+        taught = believed(shard, scores, {"e"})
+        self.assertEqual(list(taught.names), ["a", "c", "d"])
         np.testing.assert_array_equal(taught.window(1), [5, 6, 7, 8])
-        self.assertEqual(LABELS["topic"][taught.labels["topic"][1]], "weather")
-        self.assertEqual(list(taught.labels["sentiment"]), [0, -1])
-        self.assertEqual(list(taught.labels["section"]), [-1, -1])
+        self.assertEqual(list(taught.labels["topic"]), [LABELS["topic"].index("sport"), LABELS["topic"].index("weather"), -1])
+        self.assertEqual(list(taught.labels["sentiment"]), [0, -1, 0])
+        self.assertEqual(list(taught.labels["section"]), [-1, -1, -1])
 
 
 class Spelling(unittest.TestCase):

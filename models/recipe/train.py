@@ -27,6 +27,7 @@ from common import (
     LABELS,
     Classifier,
     Shard,
+    digest,
     head_logits,
     pad,
     pooled_windows,
@@ -61,12 +62,6 @@ def arguments_parser(description):
     parser.add_argument("--hold", type=float, default=0.0, help="share of the steps at the peak rate, before its decay")
     parser.add_argument("--noisy", type=float, default=0.25, help="share of the documents read in careless spelling")
     parser.add_argument(
-        "--consistency",
-        type=float,
-        default=0.0,
-        help="weight of a document's two spellings being answered alike; each batch is then half of the one, half of the other",
-    )
-    parser.add_argument(
         "--class-weights",
         type=float,
         default=0.25,
@@ -87,13 +82,6 @@ def arguments_parser(description):
     return parser
 
 
-def disagreement(log_scores):
-    """Divergence of the first half of the rows from the second, which are the same documents, by Jeffreys: the mean of
-    Kullback and Leibler's both ways round. See Liang et al., "R-Drop", 2021; here the two differ in spelling."""
-    first, second = log_scores.chunk(2)
-    return ((first.exp() - second.exp()) * (first - second)).sum(1).mean() / 2
-
-
 def load_start(model, tensors):
     """The backbone's encoder, or encoder and heads of an earlier run; a head that is not there keeps its first draw."""
     named = {name if name.startswith("heads.") else f"encoder.{name}": value.float() for name, value in tensors.items()}
@@ -110,6 +98,7 @@ class Trainer:
 
     def __init__(self, arguments):
         self.arguments, self.work = arguments, arguments.work
+        self.record = arguments.work / "training.json"
         torch.set_num_threads(arguments.threads)
         torch.manual_seed(arguments.seed)
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -121,19 +110,33 @@ class Trainer:
         names = [*SHARDS, "self_taught"] if arguments.self_taught else SHARDS
         self.shards = {name: Shard.load(self.work / f"{name}.npz") for name in names}
         self.plans = self.plan_stages()
+        self.digests = [digest(path) for path in self.sources()]
         topics = self.shards["train"].labels["topic"]
         self.topic_weights = class_weights(topics, len(LABELS["topic"]), arguments.class_weights).to(self.device)
         self.stage, self.step = 1, 0
 
     def run_to_the_end(self):
+        if self.is_done():
+            return log(f"done before: {self.record}")
         self.resume()
         self.run()
         self.finish()
 
+    def is_done(self):
+        """Whether this very run has left its record."""
+        last = runs_of(self.record)[-1:]
+        run = self.settings() | {"epochs": self.arguments.epochs}
+        made = self.record.with_name("model.safetensors").exists()
+        return made and bool(last) and all(last[0].get(name) == value for name, value in run.items())
+
     def build_model(self):
         model = Classifier(self.arguments.shared / "backbone/config.json", LABELS)
-        load_start(model, load_file(self.arguments.init or self.arguments.shared / "backbone/model.safetensors"))
+        load_start(model, load_file(self.start()))
         return model
+
+    def sources(self):
+        """The files that decide the result beside the settings."""
+        yield from (self.start(), *(self.work / f"{name}.npz" for name in self.shards))
 
     def plan_stages(self):
         stage1 = [] if self.arguments.init else plan_stage1(self.shards, self.arguments)
@@ -209,8 +212,6 @@ class Trainer:
             targets = (1 - LABEL_SMOOTHING) * targets + LABEL_SMOOTHING / rows.shape[1]
             row_losses = -(targets * rows[known].float().log_softmax(1)).sum(1)
             losses[task] = (row_losses * row_loss_weight).mean()
-            if self.stage == 2 and self.arguments.consistency:
-                losses[f"{task}_spellings"] = self.arguments.consistency * disagreement(rows.float().log_softmax(1))
         return losses
 
     def labels(self, batch, field):
@@ -242,10 +243,9 @@ class Trainer:
 
     def settings(self):
         """What makes two runs the same. Not the length: a run may be cut short or drawn out while its rate is held."""
-        names = ("batch", "lr", "head_lr", "hold", "noisy", "consistency", "class_weights", "crops", "self_taught")
-        names += ("train_share", "seed")
+        names = ("batch", "lr", "head_lr", "hold", "noisy", "class_weights", "crops", "self_taught", "train_share", "seed")
         settings = {name: getattr(self.arguments, name) for name in names}
-        return settings | {"method": self.METHOD, "stage1_steps": len(self.plans[1])}
+        return settings | {"method": self.METHOD, "stage1_steps": len(self.plans[1]), "sources": self.digests}
 
     def save(self):
         """Replaces the checkpoint in one rename, so that an interruption at any moment leaves a whole one."""
@@ -272,6 +272,8 @@ class Trainer:
         if state["settings"] != self.settings():
             raise SystemExit(f"{path} is of another run ({state['settings']}, now {self.settings()}): move it away")
         self.stage, self.step = state["stage"], state["step"]
+        if self.step > len(self.plans[self.stage]):
+            raise SystemExit(f"{path} is at step {self.step}, past the {len(self.plans[self.stage])} asked for: move it away")
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.average = state["average"]
@@ -297,13 +299,17 @@ class Trainer:
             if not name.startswith("heads.section.")
         }
         save_file(tensors, self.work / "model.safetensors", metadata={"format": "pt"})
-        run = {**self.settings(), "epochs": self.arguments.epochs, "chosen": chosen, "dev": scores}
-        write_json(self.work / "training.json", {"runs": [*self.earlier_runs(), run]})
+        self.write_record(chosen=chosen, dev=scores)
         log(f"done: {chosen} weights in {self.work / 'model.safetensors'}")
 
-    def earlier_runs(self):
-        """Of the weights that this run started from."""
-        return runs_of(self.arguments.init)
+    def write_record(self, **found):
+        """The runs that made the weights beside it, this one last."""
+        run = {**self.settings(), "epochs": self.arguments.epochs, **found}
+        write_json(self.record, {"runs": [*runs_of(self.start().with_name("training.json")), run]})
+
+    def start(self):
+        """The weights that this run trains on."""
+        return self.arguments.init or self.arguments.shared / "backbone/model.safetensors"
 
     @torch.no_grad()
     def load_weights(self, weights):
@@ -311,10 +317,9 @@ class Trainer:
             parameter.copy_(value)
 
 
-def runs_of(weights):
-    """The runs that made a work folder's weights; none of the backbone."""
-    path = weights and weights.parent / "training.json"
-    return json.loads(path.read_text())["runs"] if path and path.exists() else []
+def runs_of(record):
+    """The runs that a `training.json` lists; none where there is no such file, as beside the backbone."""
+    return json.loads(record.read_text())["runs"] if record.exists() else []
 
 
 class Crop:
@@ -361,31 +366,22 @@ def plan_stage2(shards, arguments):
     taught = round(arguments.self_taught * rows)
     batches, steps = [], round(arguments.epochs * (rows + taught) / arguments.batch)
     lengths = {name: np.diff(shard.starts) for name, shard in shards.items()}
-    spellings = 2 if arguments.consistency else 1
-    if spellings == 2 and taught:
-        raise SystemExit("--consistency needs two spellings of every document, and --self-taught has rows of one")
 
     def draw(source, n, random_state):
         return source, n, draw_crop(random_state, bool(shards[source].titled[n]), arguments.crops)
 
     epoch = 0
-    while len(batches) < steps * spellings:
+    while len(batches) < steps:
         random_state = random.Random(f"{arguments.seed}:stage2:{epoch}")
         items = []
         for n in chosen:
-            noisy = spellings == 1 and random_state.random() < arguments.noisy
-            items.append(draw("train_noisy" if noisy else "train", n, random_state))
+            items.append(draw("train_noisy" if random_state.random() < arguments.noisy else "train", n, random_state))
         for _ in range(taught):
             items.append(draw("self_taught", random_state.randrange(len(shards["self_taught"])), random_state))
         random_state.shuffle(items)
-        batches += bucketed(
-            items, lambda item: item[2].length(lengths[item[0]][item[1]]), arguments.batch // spellings, random_state
-        )
+        batches += bucketed(items, lambda item: item[2].length(lengths[item[0]][item[1]]), arguments.batch, random_state)
         epoch += 1
-    batches = batches[: steps * spellings]
-    if spellings == 1:
-        return batches
-    return [batch + [("train_noisy", n, crop) for _, n, crop in batch] for batch in batches]
+    return batches[:steps]
 
 
 def plan_stage1(shards, arguments):

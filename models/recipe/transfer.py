@@ -11,7 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 
-from common import SECTIONS, head_logits, pooled_windows, write_json
+from common import SECTIONS, head_logits, pooled_windows, write_figures
 from measure import accuracy_and_f1, softmax
 from readings import Reader, reader_arguments
 from tweets import fine_tune, fine_tuning_arguments
@@ -42,7 +42,7 @@ def main():
     }
     result["fine_tuned"]["epochs"] = arguments.epochs
     print(result)
-    write_json(arguments.work / "transfer.json", result)
+    write_figures(arguments.work / "transfer.json", result, reader.weights)
 
 
 def further_head(reader, train):

@@ -20,7 +20,18 @@ from safetensors.torch import load_file, save_file
 from sklearn.metrics import f1_score
 from torch.nn import functional
 
-from common import DEFAULT_SHARED, DEFAULT_WORK, LABELS, Classifier, Shard, head_logits, pad, pooled_windows, write_json
+from common import (
+    DEFAULT_SHARED,
+    DEFAULT_WORK,
+    LABELS,
+    Classifier,
+    Shard,
+    digest,
+    head_logits,
+    pad,
+    pooled_windows,
+    write_figures,
+)
 from measure import accuracy_and_f1
 from train import bucketed, load_start, schedule
 
@@ -41,9 +52,13 @@ def main():
     torch.manual_seed(arguments.seed)
     stage = arguments.work / "tweets"
     starts = {"backbone": arguments.shared / "backbone", "shipped": arguments.work, "tweets": stage}
-    weights = load_file(starts[arguments.start] / "model.safetensors")
+    tensors = load_file(starts[arguments.start] / "model.safetensors")
+    # The model whose card the figures are for.
+    weights = digest(arguments.work / "model.safetensors")
+    if arguments.start == "tweets" and (stage / "of.txt").read_text() != weights:
+        raise SystemExit(f"{stage} started from other weights: run --set all --start shipped again")
     model = Classifier(arguments.shared / "backbone/config.json", ["sentiment"])
-    load_start(model, {name: tensor for name, tensor in weights.items() if "topic" not in name})
+    load_start(model, {name: tensor for name, tensor in tensors.items() if "topic" not in name})
     train_name, test_name, published = SETS[arguments.set]
     train = Shard.load(arguments.work / f"{train_name}.npz")
     order = random.Random(f"{arguments.seed}:dev").sample(range(len(train)), len(train))
@@ -53,6 +68,7 @@ def main():
         stage.mkdir(exist_ok=True)
         tensors = {name.removeprefix("encoder."): tensor for name, tensor in model.state_dict().items()}
         save_file(tensors, stage / "model.safetensors", metadata={"format": "pt"})
+        (stage / "of.txt").write_text(weights)
     if held:
         print(f"dev, {arguments.set} from {arguments.start}: {figures(model, train, order[:held])}")
     elif test_name:
@@ -61,8 +77,9 @@ def main():
         result |= {"training_rows": len(train), "epochs": arguments.epochs, "published": published}
         print(f"{arguments.set} from {arguments.start}: {result}")
         path = arguments.work / "tweets.json"
-        results = json.loads(path.read_text()) if path.exists() else {}
-        write_json(path, results | {f"{arguments.set}, from {arguments.start}": result})
+        earlier = json.loads(path.read_text()) if path.exists() else {}
+        results = earlier["figures"] if earlier.get("weights") == weights else {}
+        write_figures(path, results | {f"{arguments.set}, from {arguments.start}": result}, weights)
 
 
 def figures(model, shard, rows):

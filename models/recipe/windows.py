@@ -7,7 +7,7 @@ The 17 topics are mapped to the sections (SECTION_OF); no part of the model is t
 
 import numpy as np
 
-from common import SECTIONS, TOPICS, write_json
+from common import SECTIONS, TOPICS, write_figures
 from measure import accuracy_and_f1, softmax
 from prepare import CUTS, SECTION_TESTS
 from readings import Reader, by_document, reader_arguments
@@ -37,7 +37,8 @@ def main():
             mean = float(np.mean([f["macro_f1"] for f in figures.values()]))
             table.append({"window": window, "stride": stride, "join": way, "mean_macro_f1": mean, "sets": figures})
             print(f"window {window}, stride {stride}, {way}: mean macro-F1 {mean:.3f}")
-        write_json(arguments.work / "windows.json", {"section_of": SECTION_OF, "table": table})
+        result = {"section_of": SECTION_OF, "table": table}
+        write_figures(arguments.work / "windows.json", result, reader.weights)
 
 
 def measure(reader, name):

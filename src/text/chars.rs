@@ -1,6 +1,7 @@
 //! What single characters become.
 
 use unicode_normalization::UnicodeNormalization;
+use unicode_properties::{GeneralCategoryGroup, UnicodeGeneralCategory};
 
 /// Arabic letters in the shapes of old encodings and of PDF files, ligatures such
 /// as «ﷲ» and «ﷺ» among them: Arabic Presentation Forms A and B. The ornate
@@ -75,6 +76,28 @@ pub(super) fn ascii_digit(c: char) -> Option<char> {
         _ => return None,
     };
     char::from_digit(value, 10)
+}
+
+/// The letter that careless writing has for `c`: alef without hamza, madda or
+/// wasla, ya for alef maqsura, ha for ta marbuta; and Arabic's ya and kaf for those
+/// of Persian keyboards.
+pub(super) fn plain_letter(c: char) -> Option<char> {
+    match c {
+        'أ' | 'إ' | 'آ' | 'ٱ' => Some('ا'),
+        'ى' | 'ی' => Some('ي'),
+        'ة' => Some('ه'),
+        'ک' => Some('ك'),
+        _ => None,
+    }
+}
+
+/// Punctuation (Unicode P), but for what asks, exclaims or counts.
+pub(super) fn is_silent_punctuation(c: char) -> bool {
+    // Most characters are these, and need not be looked up.
+    let common = c == ' ' || c.is_ascii_alphanumeric() || matches!(c, '\u{0620}'..='\u{064A}');
+    !common
+        && c.general_category_group() == GeneralCategoryGroup::Punctuation
+        && !matches!(c, '!' | '?' | '؟' | '%' | '٪')
 }
 
 /// Whether runs of three and more of `c` are emphasis, in the `news` profile:

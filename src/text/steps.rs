@@ -21,6 +21,8 @@ pub(super) enum Step {
     Substitute(char, char),
     /// Arabic-Indic and Persian digits become ASCII digits.
     AsciiDigits,
+    /// Letters become those that careless writing uses for them.
+    PlainLetters,
     /// HTML character references become what they stand for.
     HtmlEntities,
     /// Runs of three and more of one character of a class become two.
@@ -54,6 +56,8 @@ pub(super) enum Class {
     /// What runs of emphasis are made of.
     Stretchable,
     NonDigits,
+    /// What can be left out of a sentence without changing its tone.
+    Punctuation,
     /// What AraBERT sets off by spaces.
     ArabertPunctuation,
     /// What is outside AraBERT's alphabet.
@@ -72,6 +76,7 @@ impl Class {
             Self::Invisible => chars::is_invisible(c),
             Self::Stretchable => chars::is_stretchable(c),
             Self::NonDigits => !c.is_numeric(),
+            Self::Punctuation => chars::is_silent_punctuation(c),
             Self::ArabertPunctuation => !is_arabert_word(c) && !matches!(c, ' ' | '[' | ']'),
             Self::ArabertRejected => !is_arabert_alphabet(c),
             Self::BertInvalid => {
@@ -164,6 +169,7 @@ impl Step {
                 map_chars(text, |c| if c == from { Some(to) } else { None })
             }
             Self::AsciiDigits => map_chars(text, chars::ascii_digit),
+            Self::PlainLetters => map_chars(text, chars::plain_letter),
             Self::HtmlEntities => html_entities(text),
             Self::HtmlTags => tags::blank(text),
             Self::CollapseRepeats(class) => collapse_repeats(text, class),
