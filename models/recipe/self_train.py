@@ -1,7 +1,7 @@
 """Further training rows: what a trained model, or several together, say of the newspaper sections that have no label: the
-surest half of what is said to be of each class, since one threshold for all would leave the hard classes out, and only where
-the publisher's section does not contradict the topic. Writes
-`self_taught.npz` into the work folder, for `train.py --self-taught`.
+surest half of what is said to be of each class, since one threshold for all would leave the hard classes out, and only
+where the publisher's section does not contradict the topic. Writes `self_taught.npz` into the work folder, for
+`train.py --self-taught`.
 
     python self_train.py
     python train.py --self-taught 1    once the teacher's checkpoint and weights are moved away

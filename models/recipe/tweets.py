@@ -4,7 +4,7 @@ from that after a stage on tweets of six sets (some are training rows of the set
 `work/tweets.json`.
 
     python tweets.py --set umsab --start backbone
-    python tweets.py --set all --start shipped          the stage on tweets of six sets, kept in work/tweets
+    python tweets.py --set all --start shipped          the stage on tweets of six sets, kept in a folder of its own
     python tweets.py --set umsab --dev 0.2 --lr 5e-5    chooses settings: reads no test, a share of the training rows instead
 """
 
@@ -50,13 +50,11 @@ def main():
     arguments = parse_arguments()
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(arguments.seed)
-    stage = arguments.work / "tweets"
+    # The model whose card the figures are for, by which the stage on tweets that starts from it is named.
+    weights = digest(arguments.work / "model.safetensors")
+    stage = arguments.work / f"tweets-{weights}"
     starts = {"backbone": arguments.shared / "backbone", "shipped": arguments.work, "tweets": stage}
     tensors = load_file(starts[arguments.start] / "model.safetensors")
-    # The model whose card the figures are for.
-    weights = digest(arguments.work / "model.safetensors")
-    if arguments.start == "tweets" and (stage / "of.txt").read_text() != weights:
-        raise SystemExit(f"{stage} started from other weights: run --set all --start shipped again")
     model = Classifier(arguments.shared / "backbone/config.json", ["sentiment"])
     load_start(model, {name: tensor for name, tensor in tensors.items() if "topic" not in name})
     train_name, test_name, published = SETS[arguments.set]
@@ -68,7 +66,6 @@ def main():
         stage.mkdir(exist_ok=True)
         tensors = {name.removeprefix("encoder."): tensor for name, tensor in model.state_dict().items()}
         save_file(tensors, stage / "model.safetensors", metadata={"format": "pt"})
-        (stage / "of.txt").write_text(weights)
     if held:
         print(f"dev, {arguments.set} from {arguments.start}: {figures(model, train, order[:held])}")
     elif test_name:
