@@ -1,15 +1,14 @@
-//! Attention of one head over one sequence, in f32.
+//! Attention of one head over one sequence.
 //!
 //! Queries go in blocks of a few rows. The scores of a block against all keys stay in the
 //! cache: the softmax of a row needs its whole row, and then they are the weights of the
-//! values. No `[length, length]` matrix is ever there.
+//! values. No `[length, length]` matrix is ever there. What a softmax divides by is taken from
+//! the results, which are shorter than its rows.
 
 use std::ops::Range;
 
-use rten_simd::SimdOp;
-use rten_vecmath::Softmax;
-
-use super::kernels::{Aligned, F32, Kernel, Product};
+use super::kernels::{Aligned, Products, Rows, Unscaled};
+use super::math::exponentials;
 
 /// Queries in a block.
 const QUERIES: usize = 48;
@@ -24,25 +23,36 @@ pub(super) struct Shape {
 }
 
 /// Memory that attention works in; grows to what the longest sequence needs.
-pub(super) struct Attention {
-    kernel: F32,
-    /// `[key panels, head size, width]`.
-    keys: Aligned<f32>,
-    /// `[value panels, length, width]`.
-    values: Aligned<f32>,
-    /// `[QUERIES, length, padded]`.
+pub(super) struct Attention<A: Unscaled> {
+    products: Products<A>,
+    keys: Aligned<A::Weight>,
+    values: Aligned<A::Weight>,
+    /// `[QUERIES, padded length]`.
     scores: Aligned<f32>,
-    /// `[QUERIES, head size, padded]`.
+    /// The same for the kernel, unless that is f32.
+    weights: Aligned<A::Activation>,
+    /// Of each row of scores.
+    sums: [f32; QUERIES],
+    /// `[QUERIES, padded head size]`.
     mixed: Aligned<f32>,
-    zeros: Vec<f32>,
 }
 
-impl Attention {
-    pub(super) fn new() -> Self {
-        let kernel = F32::new();
-        let empty = || Aligned::new(0);
-        let zeros = vec![0.0; kernel.panel_width()];
-        Self { kernel, keys: empty(), values: empty(), scores: empty(), mixed: empty(), zeros }
+impl<A: Unscaled> Attention<A> {
+    pub(super) fn new(kernel: A) -> Self {
+        Self {
+            products: Products::new(kernel),
+            keys: Aligned::new(0),
+            values: Aligned::new(0),
+            scores: Aligned::new(0),
+            weights: Aligned::new(0),
+            sums: [0.0; QUERIES],
+            mixed: Aligned::new(0),
+        }
+    }
+
+    /// The query, key and value of a token as [`attend`](Self::attend) reads them.
+    pub(super) fn convert(&self, row: &[f32], out: &mut [A::Activation]) {
+        self.products.convert(row, out);
     }
 
     /// Attention of head `head` for `queries`, a range of the rows of a sequence. `qkv` are the
@@ -50,108 +60,61 @@ impl Attention {
     /// the head's columns of `context`, `[queries, hidden]`.
     pub(super) fn attend(
         &mut self,
-        qkv: &[f32],
+        qkv: &[A::Activation],
         queries: Range<usize>,
         shape: Shape,
         head: usize,
         context: &mut [f32],
     ) {
         let Shape { hidden, head_size, stride } = shape;
-        let length = qkv.len() / stride;
+        let count = qkv.len() / stride;
         let part = |index: usize| qkv.get(index * hidden + head * head_size..).unwrap_or_default();
-        self.pack_keys(part(1), shape, length);
-        self.pack_values(part(2), shape, length);
+        let rows = |values| Rows { values, stride, count };
+        self.products.pack_rows(&rows(part(1)), head_size, &mut self.keys);
+        self.products.pack_columns(&rows(part(2)), head_size, &mut self.values);
         let queries = part(0).get(queries.start * stride..).unwrap_or_default();
         let blocks = queries.chunks(QUERIES * stride).zip(context.chunks_mut(QUERIES * hidden));
-        for (queries, context) in blocks {
-            self.score(queries, shape, length, context.len() / hidden);
-            self.mix(shape, length, head, context);
-        }
-    }
-
-    /// Keys, a row every `stride`, to panels.
-    fn pack_keys(&mut self, keys: &[f32], shape: Shape, length: usize) {
-        let width = self.kernel.panel_width();
-        self.keys.at_least(length.next_multiple_of(width) * shape.head_size);
-        let panels = self.keys.chunks_exact_mut(width * shape.head_size);
-        for (panel, keys) in panels.zip(keys.chunks(width * shape.stride)) {
-            for (lane, key) in keys.chunks(shape.stride).enumerate() {
-                for (places, value) in panel.chunks_exact_mut(width).zip(key) {
-                    if let Some(place) = places.get_mut(lane) {
-                        *place = *value;
-                    }
+        for (values, context) in blocks {
+            let queries = Rows { values, stride, count: context.len() / hidden };
+            self.score(&queries, head_size, count);
+            self.mix(queries.count, head_size, count);
+            let rows = self.mixed.chunks_exact(self.products.width(head_size)).zip(self.sums);
+            for (context, (mixed, sum)) in context.chunks_exact_mut(hidden).zip(rows) {
+                let context = context.get_mut(head * head_size..).unwrap_or_default();
+                let inverse = sum.recip();
+                for (context, mixed) in context.iter_mut().zip(mixed).take(head_size) {
+                    *context = mixed * inverse;
                 }
             }
         }
     }
 
-    /// Values, a row every `stride`, to panels.
-    fn pack_values(&mut self, values: &[f32], shape: Shape, length: usize) {
-        let width = self.kernel.panel_width();
-        self.values.at_least(shape.head_size.next_multiple_of(width) * length);
-        let panels = self.values.chunks_exact_mut(width * length);
-        for (panel, first) in panels.zip((0..shape.head_size).step_by(width)) {
-            let lanes = width.min(shape.head_size.saturating_sub(first));
-            let rows = values.chunks(shape.stride).filter_map(|row| row.get(first..first + lanes));
-            for (place, row) in panel.chunks_exact_mut(width).zip(rows) {
-                if let Some(place) = place.get_mut(..lanes) {
-                    place.copy_from_slice(row);
+    /// The exponentials of queries and `keys` keys, and their sums.
+    fn score(&mut self, queries: &Rows<'_, A::Activation>, head_size: usize, keys: usize) {
+        let (width, depth) = (self.products.width(keys), Products::<A>::depth(head_size));
+        self.scores.at_least(QUERIES * width);
+        self.products.multiply(queries, depth, &self.keys, &mut self.scores, width);
+        let sums = self.sums.get_mut(..queries.count).unwrap_or_default();
+        exponentials(&mut self.scores, keys, width, sums);
+    }
+
+    /// The sums of `values` values, weighed by the exponentials.
+    fn mix(&mut self, queries: usize, head_size: usize, values: usize) {
+        let (stride, depth) = (self.products.width(values), Products::<A>::depth(values));
+        let weights = match A::as_activations(&self.scores) {
+            Some(weights) => weights,
+            None => {
+                self.weights.at_least(QUERIES * stride);
+                let rows = self.weights.chunks_exact_mut(stride).take(queries);
+                for (weights, scores) in rows.zip(self.scores.chunks_exact(stride)) {
+                    self.products.convert(scores, weights);
                 }
+                &self.weights
             }
-        }
-    }
-
-    /// Queries, a row every `stride`, and all keys to probabilities.
-    fn score(&mut self, queries: &[f32], shape: Shape, length: usize, rows: usize) {
-        let width = self.kernel.panel_width();
-        let out_stride = length.next_multiple_of(width);
-        self.scores.at_least(out_stride * QUERIES);
-        let panels = self.keys.chunks_exact(width * shape.head_size);
-        for (weights, first) in panels.zip((0..length).step_by(width)) {
-            self.kernel.product(Product {
-                activations: queries,
-                stride: shape.stride,
-                rows,
-                depth: shape.head_size,
-                weights,
-                bias: &self.zeros,
-                out: self.scores.get_mut(first..).unwrap_or_default(),
-                out_stride,
-            });
-        }
-        for scores in self.scores.chunks_exact_mut(out_stride).take(rows) {
-            if let Some(scores) = scores.get_mut(..length) {
-                Softmax::new_mut(scores).dispatch();
-            }
-        }
-    }
-
-    /// Probabilities and all values to the head's columns of `context`.
-    fn mix(&mut self, shape: Shape, length: usize, head: usize, context: &mut [f32]) {
-        let Shape { hidden, head_size, .. } = shape;
-        let width = self.kernel.panel_width();
-        let out_stride = head_size.next_multiple_of(width);
-        self.mixed.at_least(out_stride * QUERIES);
-        let panels = self.values.chunks_exact(width * length);
-        for (weights, first) in panels.zip((0..head_size).step_by(width)) {
-            self.kernel.product(Product {
-                activations: &self.scores,
-                stride: length.next_multiple_of(width),
-                rows: context.len() / hidden,
-                depth: length,
-                weights,
-                bias: &self.zeros,
-                out: self.mixed.get_mut(first..).unwrap_or_default(),
-                out_stride,
-            });
-        }
-        let rows = context.chunks_exact_mut(hidden).zip(self.mixed.chunks_exact(out_stride));
-        for (context, mixed) in rows {
-            let context =
-                context.get_mut(head * head_size..).and_then(|row| row.get_mut(..head_size));
-            if let (Some(context), Some(mixed)) = (context, mixed.get(..head_size)) {
-                context.copy_from_slice(mixed);
-            }
-        }
+        };
+        let rows = Rows { values: weights, stride, count: queries };
+        let width = self.products.width(head_size);
+        self.mixed.at_least(QUERIES * width);
+        self.products.multiply(&rows, depth, &self.values, &mut self.mixed, width);
     }
 }

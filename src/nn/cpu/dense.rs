@@ -25,7 +25,7 @@ impl Dense {
     /// `[inputs]` to `[outputs]`.
     pub(in crate::nn) fn forward(&self, row: &[f32]) -> Vec<f32> {
         let mut out = vec![0.0; self.layer.width()];
-        self.layer.forward([row].into_iter(), &mut out, &mut Input::default(), |_, _| ());
+        self.layer.forward(row, row.len(), &mut out, &mut Input::default(), |_, _| ());
         out.truncate(self.outputs);
         out
     }

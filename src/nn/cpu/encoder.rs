@@ -6,7 +6,7 @@ use parking_lot::Mutex;
 use rayon::prelude::*;
 
 use super::attention::Shape;
-use super::kernels::{Aligned, Kernel};
+use super::kernels::{Aligned, Kernel, Unscaled};
 use super::layer::{Layer, Piece, Qkv, Workspace};
 use super::norm::Norm;
 use crate::bundle::Pooling;
@@ -15,18 +15,23 @@ use crate::nn::{Compute, EncodeError, Encoder, PackedTokens, Rows};
 /// Rows for each thread from which on a batch is divided among all threads.
 const MIN_ROWS_A_THREAD: usize = 4;
 
-/// A BERT or RoBERTa encoder for the CPU, with weights packed for the kernel `K`. Its rows are
-/// the pooled rows of each pooling asked for, one after the other.
-pub(super) struct FusedEncoder<K: Kernel> {
+/// Rows, counted in every layer anew, after which a batch that is divided pauses at the latest,
+/// unless a layer has more.
+const MAX_ROWS_A_PAUSE: usize = 512;
+
+/// A BERT or RoBERTa encoder for the CPU, with weights packed for the kernel `K`, and
+/// attention by `A`. Its rows are the pooled rows of each pooling asked for, one after the other.
+pub(super) struct FusedEncoder<K: Kernel, A: Unscaled> {
     pub(super) embeddings: Embeddings,
     pub(super) layers: Vec<Layer<K>>,
+    pub(super) attention: A,
     pub(super) poolings: Vec<Pooling>,
     pub(super) shape: Shape,
     pub(super) compute: Compute,
     /// Batches that are being encoded.
     pub(super) running: AtomicUsize,
     /// Memory of batches that have run, for the next ones.
-    pub(super) spare: Mutex<Vec<Memory<K>>>,
+    pub(super) spare: Mutex<Vec<Memory<K, A>>>,
 }
 
 /// Token, position and type embeddings, normalised.
@@ -40,17 +45,19 @@ pub(super) struct Embeddings {
 }
 
 /// Memory that a batch is computed in.
-pub(super) struct Memory<K: Kernel> {
+pub(super) struct Memory<K: Kernel, A: Unscaled> {
     /// `[tokens, hidden]`.
     hidden: Aligned<f32>,
     /// Queries, keys and values, `[rows, stride]`: of a few sequences, or of all tokens if
     /// several threads compute the batch.
-    qkv: Aligned<f32>,
+    qkv: Aligned<A::Activation>,
+    /// Those of the next layer, if several threads compute the batch.
+    next_qkv: Aligned<A::Activation>,
     /// One a thread.
-    workspaces: Vec<Workspace<K>>,
+    workspaces: Vec<Workspace<K, A>>,
 }
 
-impl<K: Kernel> FusedEncoder<K> {
+impl<K: Kernel, A: Unscaled> FusedEncoder<K, A> {
     fn max_sequence_tokens(&self) -> usize {
         self.embeddings.positions.len() / self.shape.hidden
     }
@@ -62,7 +69,7 @@ impl<K: Kernel> FusedEncoder<K> {
     fn forward(
         &self,
         batch: &PackedTokens,
-        memory: &mut Memory<K>,
+        memory: &mut Memory<K, A>,
         parts: usize,
         pause: &mut dyn FnMut(),
     ) -> Vec<f32> {
@@ -72,10 +79,11 @@ impl<K: Kernel> FusedEncoder<K> {
         let pieces = pieces(batch, rows);
         memory.hidden.at_least(tokens * width);
         if memory.workspaces.len() < pieces.len() {
-            memory.workspaces.resize_with(pieces.len(), Workspace::default);
+            let workspace = || Workspace::new(self.attention);
+            memory.workspaces.resize_with(pieces.len(), workspace);
         }
-        let Some(hidden) = memory.hidden.get_mut(..tokens * width) else { return Vec::new() };
-        let (qkv, workspaces) = (&mut memory.qkv, &mut memory.workspaces);
+        let Memory { hidden, qkv, next_qkv, workspaces } = memory;
+        let Some(hidden) = hidden.get_mut(..tokens * width) else { return Vec::new() };
 
         let mut pause = || {
             let _paused = Paused::new(&self.running);
@@ -83,24 +91,39 @@ impl<K: Kernel> FusedEncoder<K> {
         };
 
         self.embeddings.look_up(batch, hidden);
-        for layer in &self.layers {
-            if let ([pieces], [workspace, ..]) = (&*pieces, &mut **workspaces) {
+        if let ([pieces], [workspace, ..]) = (&*pieces, &mut **workspaces) {
+            for layer in &self.layers {
                 layer.forward(hidden, pieces, qkv, self.shape, workspace, &mut pause);
-                continue;
             }
-            pause();
+        } else {
+            next_qkv.at_least(tokens * stride);
             qkv.at_least(tokens * stride);
-            rayon::scope(|_| {
-                let parts = hidden.par_chunks(rows * width).zip(qkv.par_chunks_mut(rows * stride));
-                parts.zip(&mut *workspaces).for_each(|((hidden, qkv), workspace)| {
-                    layer.project(hidden, qkv, self.shape, workspace, &mut || ());
+            let (mut qkv, mut next_qkv) = (&mut **qkv, &mut **next_qkv);
+            // What a layer begins with is of a part's own rows, so it follows the layer before at
+            // once: threads wait for each other only before attention.
+            let mut step = |index: usize| {
+                let before = index.checked_sub(1).and_then(|index| self.layers.get(index));
+                let next = self.layers.get(index);
+                let parts =
+                    hidden.par_chunks_mut(rows * width).zip(next_qkv.par_chunks_mut(rows * stride));
+                let parts = parts.zip(&pieces).zip(&mut *workspaces);
+                parts.for_each(|(((hidden, next_qkv), pieces), workspace)| {
+                    if let Some(layer) = before {
+                        let qkv = Qkv { first: 0, rows: qkv };
+                        layer.finish(hidden, pieces, qkv, self.shape, workspace, &mut || ());
+                    }
+                    if let Some(layer) = next {
+                        layer.project(hidden, next_qkv, self.shape, workspace, &mut || ());
+                    }
                 });
-                let parts = hidden.par_chunks_mut(rows * width).zip(&pieces);
-                parts.zip(&mut *workspaces).for_each(|((hidden, pieces), workspace)| {
-                    let qkv = Qkv { first: 0, rows: qkv };
-                    layer.finish(hidden, pieces, qkv, self.shape, workspace, &mut || ());
-                });
-            });
+                std::mem::swap(&mut qkv, &mut next_qkv);
+            };
+            let steps: Vec<usize> = (0..=self.layers.len()).collect();
+            for steps in steps.chunks((MAX_ROWS_A_PAUSE / tokens.max(1)).max(1)) {
+                pause();
+                // Within the pool, which this thread is not of: to enter it takes longest.
+                rayon::scope(|_| steps.iter().for_each(|index| step(*index)));
+            }
         }
         self.pool(batch, hidden)
     }
@@ -129,7 +152,7 @@ impl<K: Kernel> FusedEncoder<K> {
     }
 }
 
-impl<K: Kernel> Encoder for FusedEncoder<K> {
+impl<K: Kernel, A: Unscaled> Encoder for FusedEncoder<K, A> {
     fn width(&self) -> usize {
         self.poolings.len() * self.shape.hidden
     }
@@ -153,6 +176,7 @@ impl<K: Kernel> Encoder for FusedEncoder<K> {
         let mut memory = spare.unwrap_or_else(|| Memory {
             hidden: Aligned::new(0),
             qkv: Aligned::new(0),
+            next_qkv: Aligned::new(0),
             workspaces: Vec::new(),
         });
         let pooled = self.forward(batch, &mut memory, parts, pause);

@@ -5,7 +5,7 @@ use std::iter;
 use std::ops::Range;
 
 use super::attention::{Attention, Shape};
-use super::kernels::{Aligned, Input, Kernel, Packed};
+use super::kernels::{Aligned, Input, Kernel, Packed, Unscaled};
 use super::math::gelu;
 use super::norm::Norm;
 
@@ -31,9 +31,11 @@ pub(super) struct Layer<K: Kernel> {
 }
 
 /// Memory that rows are computed in. It grows to what the largest batch needs.
-pub(super) struct Workspace<K: Kernel> {
+pub(super) struct Workspace<K: Kernel, A: Unscaled> {
     input: Input<K>,
-    attention: Attention,
+    attention: Attention<A>,
+    /// `[BLOCK, stride]`, unless attention is in f32.
+    qkv: Aligned<f32>,
     /// `[rows, hidden]`.
     context: Aligned<f32>,
     /// `[BLOCK, intermediate]`.
@@ -42,12 +44,14 @@ pub(super) struct Workspace<K: Kernel> {
     update: Aligned<f32>,
 }
 
-impl<K: Kernel> Default for Workspace<K> {
-    fn default() -> Self {
+impl<K: Kernel, A: Unscaled> Workspace<K, A> {
+    /// Empty.
+    pub(super) fn new(attention: A) -> Self {
         let empty = || Aligned::new(0);
         Self {
             input: Input::default(),
-            attention: Attention::new(),
+            attention: Attention::new(attention),
+            qkv: empty(),
             context: empty(),
             inner: empty(),
             update: empty(),
@@ -64,22 +68,22 @@ pub(super) struct Piece {
 }
 
 /// Queries, keys and values of the rows of a batch from `first` on, `[rows, stride]`.
-pub(super) struct Qkv<'a> {
+pub(super) struct Qkv<'a, A: Unscaled> {
     pub(super) first: usize,
-    pub(super) rows: &'a [f32],
+    pub(super) rows: &'a [A::Activation],
 }
 
 impl<K: Kernel> Layer<K> {
     /// The layer in place, for `hidden`, the rows of whole sequences, a few of these at a time:
     /// attention reads queries, keys and values while they are near. `qkv` grows to what the
     /// largest group needs. Before every sequence and every few dozen rows it calls `pause`.
-    pub(super) fn forward(
+    pub(super) fn forward<A: Unscaled>(
         &self,
         hidden: &mut [f32],
         sequences: &[Piece],
-        qkv: &mut Aligned<f32>,
+        qkv: &mut Aligned<A::Activation>,
         shape: Shape,
-        workspace: &mut Workspace<K>,
+        workspace: &mut Workspace<K, A>,
         pause: &mut dyn FnMut(),
     ) {
         let (mut rest, mut first) = (hidden, 0);
@@ -95,35 +99,45 @@ impl<K: Kernel> Layer<K> {
 
     /// Queries, keys and values of rows: `[rows, hidden]` to `[rows, stride]`. Before every few
     /// dozen rows it calls `pause`.
-    pub(super) fn project(
+    pub(super) fn project<A: Unscaled>(
         &self,
         hidden: &[f32],
-        qkv: &mut [f32],
+        qkv: &mut [A::Activation],
         shape: Shape,
-        workspace: &mut Workspace<K>,
+        workspace: &mut Workspace<K, A>,
         pause: &mut dyn FnMut(),
     ) {
         let block = block(hidden.len() / shape.hidden);
         let blocks = hidden.chunks(block * shape.hidden).zip(qkv.chunks_mut(block * shape.stride));
         for (hidden, qkv) in blocks {
             pause();
-            let rows = hidden.chunks_exact(shape.hidden);
-            self.qkv.forward(rows, qkv, &mut workspace.input, |_, _| ());
+            let input = &mut workspace.input;
+            if let Some(qkv) = A::as_f32_mut(qkv) {
+                self.qkv.forward(hidden, shape.hidden, qkv, input, |_, _| ());
+                continue;
+            }
+            workspace.qkv.at_least(block * shape.stride);
+            self.qkv.forward(hidden, shape.hidden, &mut workspace.qkv, input, |_, _| ());
+            let count = hidden.len() / shape.hidden;
+            let rows = workspace.qkv.chunks_exact(shape.stride).take(count);
+            for (qkv, row) in qkv.chunks_exact_mut(shape.stride).zip(rows) {
+                workspace.attention.convert(row, qkv);
+            }
         }
     }
 
     /// The rest of the layer, in place: `hidden` are the rows of `pieces`, and `qkv` has those
     /// of their sequences. Before every sequence and every few dozen rows it calls `pause`.
-    pub(super) fn finish(
+    pub(super) fn finish<A: Unscaled>(
         &self,
         hidden: &mut [f32],
         pieces: &[Piece],
-        qkv: Qkv<'_>,
+        qkv: Qkv<'_, A>,
         shape: Shape,
-        workspace: &mut Workspace<K>,
+        workspace: &mut Workspace<K, A>,
         pause: &mut dyn FnMut(),
     ) {
-        let Workspace { input, attention, context, inner, update } = workspace;
+        let Workspace { input, attention, context, inner, update, .. } = workspace;
         context.at_least(hidden.len());
         let mut rest = &mut **context;
         for piece in pieces {
@@ -146,16 +160,16 @@ impl<K: Kernel> Layer<K> {
         for (hidden, context) in blocks {
             pause();
             let count = hidden.len() / shape.hidden;
-            let context = context.chunks_exact(shape.hidden).take(count);
-            self.attention_output.forward(context, update, input, |_, _| ());
+            let context = context.get(..hidden.len()).unwrap_or_default();
+            self.attention_output.forward(context, shape.hidden, update, input, |_, _| ());
             self.attention_norm.add(hidden, update, self.attention_output.width());
 
-            let (rows, stride) = (hidden.chunks_exact(shape.hidden), self.intermediate.width());
-            self.intermediate.forward(rows, inner, input, |panel, width| {
+            let stride = self.intermediate.width();
+            self.intermediate.forward(hidden, shape.hidden, inner, input, |panel, width| {
                 gelu(panel, count, width, stride);
             });
-            let inner = inner.chunks_exact(stride).take(count);
-            self.output.forward(inner, update, input, |_, _| ());
+            let inner = inner.get(..count * stride).unwrap_or_default();
+            self.output.forward(inner, stride, update, input, |_, _| ());
             self.output_norm.add(hidden, update, self.output.width());
         }
     }

@@ -7,7 +7,7 @@ use rayon::prelude::*;
 
 use super::attention::Shape;
 use super::encoder::{Embeddings, FusedEncoder};
-use super::kernels::{Kernel, Packed};
+use super::kernels::{Kernel, Packed, Unscaled};
 use super::layer::Layer;
 use super::norm::Norm;
 use crate::bundle::{BundleError, EncoderConfig, Pooling, Weights};
@@ -23,12 +23,13 @@ pub(in crate::nn) struct Source<'a> {
 }
 
 impl Source<'_> {
-    /// Loads the encoder and packs its weights, layers side by side.
-    pub(super) fn load<K: Kernel>(
+    /// Loads the encoder and packs its weights for `kernel`, layers side by side.
+    pub(super) fn load<K: Kernel, A: Unscaled>(
         &self,
         kernel: K,
+        attention: A,
         precision: Precision,
-    ) -> Result<FusedEncoder<K>, BundleError> {
+    ) -> Result<FusedEncoder<K, A>, BundleError> {
         let layers = (0..self.config.layers).into_par_iter();
         let layers: Vec<Layer<K>> =
             layers.map(|index| self.layer(kernel, index)).collect::<Result<_, _>>()?;
@@ -37,6 +38,7 @@ impl Source<'_> {
         Ok(FusedEncoder {
             embeddings: self.embeddings()?,
             layers,
+            attention,
             poolings: self.poolings.to_vec(),
             shape: Shape { hidden, head_size: hidden / heads, stride },
             compute: Compute { precision, kernels: kernel.name() },

@@ -4,7 +4,7 @@ use std::sync::Barrier;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::kernels::{Input, Kernel, Packed};
+use super::kernels::{Input, Kernel, Packed, Unscaled};
 use super::{Visitor, with_kernel};
 use crate::nn::Precision;
 
@@ -49,7 +49,7 @@ struct Peak<'a>(&'a Barrier);
 impl Visitor for Peak<'_> {
     type Output = Vec<Part>;
 
-    fn visit<K: Kernel>(self, kernel: K) -> Self::Output {
+    fn visit<K: Kernel, A: Unscaled>(self, kernel: K, _: A) -> Self::Output {
         let run = |_| {
             self.0.wait();
             let (start, mut operations) = (Instant::now(), 0);
@@ -81,13 +81,12 @@ struct Linear<'a> {
 impl Visitor for Linear<'_> {
     type Output = Apply;
 
-    fn visit<K: Kernel>(self, kernel: K) -> Self::Output {
+    fn visit<K: Kernel, A: Unscaled>(self, kernel: K, _: A) -> Self::Output {
         let packed = Packed::new(kernel, self.weights, self.bias, self.inputs);
         let (inputs, mut input, mut out) = (self.inputs, Input::default(), Vec::new());
         Box::new(move |rows| {
-            let rows = rows.chunks_exact(inputs);
-            out.resize(rows.len() * packed.width(), 0.0);
-            packed.forward(rows, &mut out, &mut input, |_, _| ());
+            out.resize(rows.len() / inputs * packed.width(), 0.0);
+            packed.forward(rows, inputs, &mut out, &mut input, |_, _| ());
         })
     }
 }

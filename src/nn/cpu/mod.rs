@@ -7,7 +7,7 @@
 //!
 //! **Threads.** Workers of the engine run their batches side by side over the same weights, and
 //! none waits for another. A batch that is alone is divided among all threads by rows, which
-//! wait for each other twice a layer. Which of the two it is changes no bit of a result.
+//! wait for each other once a layer. Which of the two it is changes no bit of a result.
 
 mod attention;
 mod dense;
@@ -22,7 +22,7 @@ mod norm;
 mod tests;
 
 pub(super) use self::dense::Dense;
-use self::kernels::{Bf16, F32, Int8, Kernel};
+use self::kernels::{Bf16, F32, Int8, Kernel, Unscaled};
 #[cfg(target_arch = "x86_64")]
 use self::kernels::{Bf16Avx512, Int8Avx2, Int8Avx512Vnni, Int8AvxVnni};
 pub(super) use self::load::Source;
@@ -45,8 +45,8 @@ struct Load<'a> {
 impl Visitor for Load<'_> {
     type Output = Result<Box<dyn Encoder>, BundleError>;
 
-    fn visit<K: Kernel>(self, kernel: K) -> Self::Output {
-        Ok(Box::new(self.source.load(kernel, self.precision)?))
+    fn visit<K: Kernel, A: Unscaled>(self, kernel: K, attention: A) -> Self::Output {
+        Ok(Box::new(self.source.load(kernel, attention, self.precision)?))
     }
 }
 
@@ -60,40 +60,44 @@ struct IsFaster;
 impl Visitor for IsFaster {
     type Output = bool;
 
-    fn visit<K: Kernel>(self, _: K) -> bool {
+    fn visit<K: Kernel, A: Unscaled>(self, _: K, _: A) -> bool {
         K::FASTER
     }
 }
 
-/// What can be done with any kernel.
+/// What can be done with any kernel, and the one that attention multiplies with beside it.
 trait Visitor {
     /// What comes of it.
     type Output;
 
-    fn visit<K: Kernel>(self, kernel: K) -> Self::Output;
+    fn visit<K: Kernel, A: Unscaled>(self, kernel: K, attention: A) -> Self::Output;
 }
 
-/// Calls `visitor` with the kernel of `precision` that is the fastest on this machine.
+/// Calls `visitor` with the kernel of `precision` that is the fastest on this machine. Attention
+/// is in f32, but in bf16 where that is faster and `precision` is less exact than f32 anyway.
 fn with_kernel<V: Visitor>(precision: Precision, visitor: V) -> V::Output {
     match precision {
-        Precision::F32 => visitor.visit(F32::new()),
+        Precision::F32 => visitor.visit(F32::new(), F32::new()),
         Precision::Bf16 => {
             #[cfg(target_arch = "x86_64")]
             if let Some(kernel) = Bf16Avx512::new() {
-                return visitor.visit(kernel);
+                return visitor.visit(kernel, kernel);
             }
-            visitor.visit(Bf16::new())
+            visitor.visit(Bf16::new(), F32::new())
         }
         Precision::Int8 => {
             #[cfg(target_arch = "x86_64")]
             if let Some(kernel) = Int8Avx512Vnni::new() {
-                return visitor.visit(kernel);
+                return match Bf16Avx512::new() {
+                    Some(attention) => visitor.visit(kernel, attention),
+                    None => visitor.visit(kernel, F32::new()),
+                };
             } else if let Some(kernel) = Int8AvxVnni::new() {
-                return visitor.visit(kernel);
+                return visitor.visit(kernel, F32::new());
             } else if let Some(kernel) = Int8Avx2::new() {
-                return visitor.visit(kernel);
+                return visitor.visit(kernel, F32::new());
             }
-            visitor.visit(Int8)
+            visitor.visit(Int8, F32::new())
         }
     }
 }

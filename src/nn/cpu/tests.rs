@@ -3,7 +3,10 @@
 use proptest::prelude::*;
 
 use super::attention::{Attention, Shape};
-use super::math::gelu;
+#[cfg(target_arch = "x86_64")]
+use super::kernels::Bf16Avx512;
+use super::kernels::{F32, Kernel, Unscaled};
+use super::math::{exponentials, gelu};
 use super::norm::Norm;
 
 #[test]
@@ -32,6 +35,44 @@ fn gelu_leaves_what_is_not_its_own() {
     for (index, value) in values.into_iter().enumerate() {
         assert_eq!(value != 1.0, index < 10 && index % 5 < 3, "value {index}");
     }
+}
+
+#[test]
+fn exponentials_are_of_the_columns_alone_and_show_what_is_not_a_number() {
+    let stride = F32::new().panel_width();
+    let columns = stride - 1;
+    let score = |column: usize| 3.0 - 100.0 * column as f32 / columns as f32;
+    let mut values: Vec<f32> = (0..columns).map(score).chain([f32::NAN]).collect();
+    values.extend((0..stride).map(|column| if column == 1 { f32::NAN } else { 0.0 }));
+    let mut sums = [0.0; 2];
+    exponentials(&mut values, columns, stride, &mut sums);
+    let mut sum = 0.0;
+    for (column, value) in values[..columns].iter().enumerate() {
+        let exact = f64::from(score(column) - score(0)).exp();
+        sum += exact;
+        let error = (f64::from(*value) - exact).abs();
+        assert!(error <= 2e-7 * exact + 2e-38, "{value} is not {exact}");
+    }
+    assert_eq!(values[columns], 0.0);
+    assert!((f64::from(sums[0]) - sum).abs() < 1e-6 * sum, "{} is not {sum}", sums[0]);
+    assert!(sums[1].is_nan());
+}
+
+/// Attention of all heads for the rows from `first` on, with queries, keys and values as `kernel`
+/// reads them.
+fn attend<A: Unscaled>(kernel: A, qkv: &[f32], first: usize, shape: Shape) -> Vec<f32> {
+    let Shape { hidden, head_size, stride } = shape;
+    let mut attention = Attention::new(kernel);
+    let mut converted = vec![A::Activation::default(); qkv.len()];
+    for (row, out) in qkv.chunks_exact(stride).zip(converted.chunks_exact_mut(stride)) {
+        attention.convert(row, out);
+    }
+    let length = qkv.len() / stride;
+    let mut context = vec![f32::NAN; (length - first) * hidden];
+    for head in 0..hidden / head_size {
+        attention.attend(&converted, first..length, shape, head, &mut context);
+    }
+    context
 }
 
 proptest! {
@@ -67,10 +108,13 @@ proptest! {
         };
         let qkv: Vec<f32> = (0..length * stride).map(|_| next()).collect();
         let first = (cut * length as f64) as usize;
-        let mut context = vec![0.0; (length - first) * hidden];
-        let mut attention = Attention::new();
-        for head in 0..heads {
-            attention.attend(&qkv, first..length, Shape { hidden, head_size, stride }, head, &mut context);
+        let shape = Shape { hidden, head_size, stride };
+        let context = attend(F32::new(), &qkv, first, shape);
+        #[cfg(target_arch = "x86_64")]
+        if let Some(kernel) = Bf16Avx512::new() {
+            // Of values between -1 and 1, which bf16 rounds by up to 1 in 512, as it does weights.
+            let errors = attend(kernel, &qkv, first, shape).into_iter().zip(&context);
+            prop_assert!(errors.map(|(one, other)| (one - other).abs()).all(|error| error < 0.02));
         }
         let at = |token: usize, part: usize, head: usize, index: usize| {
             f64::from(qkv[token * stride + part * hidden + head * head_size + index])

@@ -3,8 +3,8 @@
 
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::{
-    __m512, __m512bh, __m512i, _mm512_add_ps, _mm512_dpbf16_ps, _mm512_loadu_ps,
-    _mm512_loadu_si512, _mm512_set1_epi32, _mm512_setzero_ps, _mm512_storeu_ps,
+    __m512, __m512bh, __m512i, _mm512_add_ps, _mm512_cvtne2ps_pbh, _mm512_dpbf16_ps,
+    _mm512_loadu_ps, _mm512_loadu_si512, _mm512_set1_epi32, _mm512_setzero_ps, _mm512_storeu_ps,
 };
 
 #[cfg(target_arch = "x86_64")]
@@ -15,7 +15,7 @@ use half::slice::HalfFloatSliceExt;
 
 use super::f32::{F32, Product};
 use super::tiles::{tiles, with_height};
-use super::{Column, Kernel, PEAK_SUMS, Panel, Row};
+use super::{Column, Kernel, PEAK_SUMS, Panel, Row, Unscaled};
 
 /// bf16 on any machine: half the memory of f32 for the weights, which are widened a panel at
 /// a time, and the speed of f32.
@@ -124,7 +124,8 @@ impl Kernel for Bf16Avx512 {
 
     fn convert(self, row: &[f32], out: &mut [bf16]) -> Row {
         let (out, padding) = out.split_at_mut(row.len());
-        out.convert_from_f32_slice(row);
+        // SAFETY: a value of `Self` exists, so the machine has the instructions.
+        unsafe { narrow(row, out) };
         padding.fill(bf16::ZERO);
         Row::PLAIN
     }
@@ -142,15 +143,40 @@ impl Kernel for Bf16Avx512 {
     fn peak(self, steps: usize) -> usize {
         // SAFETY: a value of `Self` exists, so the machine has the instructions.
         unsafe { dots(steps) };
-        2 * 2 * steps * PEAK_SUMS * 16
+        2 * 2 * steps * SUMS * 16
     }
+}
+
+#[cfg(target_arch = "x86_64")]
+impl Unscaled for Bf16Avx512 {}
+
+/// Sums that the peak is measured with: as many as a tile has, since an instruction takes longer
+/// than those of f32 and more are needed to keep the multipliers busy.
+#[cfg(target_arch = "x86_64")]
+const SUMS: usize = 2 * PEAK_SUMS;
+
+/// Rounds values to as many of `out`; what is subnormal becomes 0.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bf16")]
+fn narrow(values: &[f32], out: &mut [bf16]) {
+    let (values, rest) = values.as_chunks::<32>();
+    let (outs, others) = out.as_chunks_mut::<32>();
+    for (values, out) in values.iter().zip(outs) {
+        // SAFETY: both arrays have 32 values; __m512bh is 64 bytes.
+        unsafe {
+            let (low, high) = (values.as_ptr(), values.as_ptr().add(16));
+            let both = _mm512_cvtne2ps_pbh(_mm512_loadu_ps(high), _mm512_loadu_ps(low));
+            out.as_mut_ptr().cast::<__m512bh>().write_unaligned(both);
+        }
+    }
+    others.convert_from_f32_slice(rest);
 }
 
 /// See [`Kernel::peak`]. Sums are activations too, or one product would do for all.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bf16")]
 fn dots(steps: usize) {
-    let mut sums = [_mm512_setzero_ps(); PEAK_SUMS];
+    let mut sums = [_mm512_setzero_ps(); SUMS];
     // SAFETY: __m512 and __m512bh are the same 64 bytes.
     let vector = |values: __m512| unsafe { std::mem::transmute::<__m512, __m512bh>(values) };
     let weights = vector(black_box(_mm512_setzero_ps()));

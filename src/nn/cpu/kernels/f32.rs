@@ -8,7 +8,7 @@ use rten_simd::ops::{BitOps, NumOps};
 use rten_simd::{Isa, SimdOp};
 
 use super::tiles::{tiles, with_height};
-use super::{Column, Kernel, PEAK_SUMS, Panel, Row, holds};
+use super::{Column, Kernel, PEAK_SUMS, Panel, Row, Unscaled, holds};
 
 /// Vectors that a tile is wide.
 const VECTORS: usize = 2;
@@ -51,6 +51,14 @@ impl Kernel for F32 {
         Row::PLAIN
     }
 
+    fn as_activations(values: &[f32]) -> Option<&[f32]> {
+        Some(values)
+    }
+
+    fn as_f32_mut(activations: &mut [f32]) -> Option<&mut [f32]> {
+        Some(activations)
+    }
+
     fn convert_weights(self, row: &[f32], out: &mut [f32]) -> Column {
         self.convert(row, out);
         Column::PLAIN
@@ -68,16 +76,18 @@ impl Kernel for F32 {
     }
 }
 
+impl Unscaled for F32 {}
+
 /// [`Panel`] without what f32 has no use for.
-pub(in super::super) struct Product<'a> {
-    pub(in super::super) activations: &'a [f32],
-    pub(in super::super) stride: usize,
-    pub(in super::super) rows: usize,
-    pub(in super::super) depth: usize,
-    pub(in super::super) weights: &'a [f32],
-    pub(in super::super) bias: &'a [f32],
-    pub(in super::super) out: &'a mut [f32],
-    pub(in super::super) out_stride: usize,
+pub(super) struct Product<'a> {
+    pub(super) activations: &'a [f32],
+    pub(super) stride: usize,
+    pub(super) rows: usize,
+    pub(super) depth: usize,
+    pub(super) weights: &'a [f32],
+    pub(super) bias: &'a [f32],
+    pub(super) out: &'a mut [f32],
+    pub(super) out_stride: usize,
 }
 
 impl F32 {
@@ -85,7 +95,7 @@ impl F32 {
     ///
     /// # Panics
     /// If a slice is shorter than the shape says.
-    pub(in super::super) fn product(self, product: Product<'_>) {
+    pub(super) fn product(self, product: Product<'_>) {
         product.dispatch();
     }
 }

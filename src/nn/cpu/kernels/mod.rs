@@ -15,6 +15,7 @@ mod bf16;
 mod f32;
 mod int8;
 mod packed;
+mod products;
 #[cfg(test)]
 mod tests;
 mod tiles;
@@ -23,11 +24,12 @@ pub(super) use self::aligned::Aligned;
 pub(super) use self::bf16::Bf16;
 #[cfg(target_arch = "x86_64")]
 pub(super) use self::bf16::Bf16Avx512;
-pub(super) use self::f32::{F32, Product};
+pub(super) use self::f32::F32;
 pub(super) use self::int8::Int8;
 #[cfg(target_arch = "x86_64")]
 pub(super) use self::int8::{Int8Avx2, Int8Avx512Vnni, Int8AvxVnni};
 pub(super) use self::packed::{Input, Packed};
+pub(super) use self::products::{Products, Rows};
 
 /// One precision on one instruction set. A value of it is the proof that this machine has
 /// the instruction set.
@@ -53,6 +55,16 @@ pub(super) trait Kernel: Copy + Send + Sync + 'static {
     /// is padding, and finite.
     fn convert(self, row: &[f32], out: &mut [Self::Activation]) -> Row;
 
+    /// Values as the kernel reads activations, if that is what they are: then none is converted.
+    fn as_activations(_values: &[f32]) -> Option<&[Self::Activation]> {
+        None
+    }
+
+    /// Activations as the f32 that they are, if so: then a product can be written to them.
+    fn as_f32_mut(_activations: &mut [Self::Activation]) -> Option<&mut [f32]> {
+        None
+    }
+
     /// Converts the weights of one output. `out` may be longer than `row`: the rest is 0.
     fn convert_weights(self, row: &[f32], out: &mut [Self::Weight]) -> Column;
 
@@ -73,6 +85,10 @@ pub(super) trait Kernel: Copy + Send + Sync + 'static {
     /// the addition of its product are two.
     fn peak(self, steps: usize) -> usize;
 }
+
+/// A kernel that can multiply activations with each other: weights are as activations are, and
+/// neither is scaled. Its group is of 1 or 2.
+pub(super) trait Unscaled: Kernel<Weight = <Self as Kernel>::Activation> {}
 
 /// Sums that [`Kernel::peak`] works on side by side.
 const PEAK_SUMS: usize = 12;

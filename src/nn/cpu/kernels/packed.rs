@@ -60,23 +60,29 @@ impl<K: Kernel> Packed<K> {
         self.bias.len()
     }
 
-    /// The layer of every row into `out`, `[rows, width]`. After each panel `then` gets its
+    /// The layer of every row into `out`, `[rows, width]`: `rows` has one every `stride` values,
+    /// which may be longer than the inputs. After each panel `then` gets its
     /// outputs, while they are in the cache: of all rows, from the panel's first output on,
     /// with [`width`](Self::width) values from one row to the next; and how many they are.
-    pub(in super::super) fn forward<'a>(
+    pub(in super::super) fn forward(
         &self,
-        rows: impl ExactSizeIterator<Item = &'a [f32]>,
+        rows: &[f32],
+        stride: usize,
         out: &mut [f32],
         input: &mut Input<K>,
         mut then: impl FnMut(&mut [f32], usize),
     ) {
-        input.values.at_least(rows.len() * self.depth);
-        input.rows.clear();
-        for (row, values) in rows.zip(input.values.chunks_exact_mut(self.depth)) {
-            // A row that another layer made has padding after it.
-            let row = row.get(..self.inputs).unwrap_or(row);
-            input.rows.push(self.kernel.convert(row, values));
-        }
+        let (activations, stride) = match K::as_activations(rows) {
+            Some(activations) => {
+                input.rows.clear();
+                input.rows.resize(rows.len() / stride, Row::PLAIN);
+                (activations, stride)
+            }
+            None => {
+                input.convert(self.kernel, rows, stride, self.inputs, self.depth);
+                (&*input.values, self.depth)
+            }
+        };
         let width = self.kernel.panel_width();
         let weights = self.weights.chunks_exact(width * self.depth);
         let scales = self.scales.chunks_exact(width);
@@ -85,8 +91,8 @@ impl<K: Kernel> Packed<K> {
         for (panel, ((weights, ((scales, bias), sums)), extras)) in panels.enumerate() {
             let Some(out) = out.get_mut(panel * width..) else { return };
             self.kernel.multiply(Panel {
-                activations: &input.values,
-                stride: self.depth,
+                activations,
+                stride,
                 rows: &input.rows,
                 depth: self.depth,
                 weights,
@@ -110,6 +116,18 @@ pub(in super::super) struct Input<K: Kernel> {
     /// `[rows]`.
     rows: Vec<Row>,
     expanded: Vec<f32>,
+}
+
+impl<K: Kernel> Input<K> {
+    /// Converts the first `inputs` of each `stride` values, to rows of `depth`.
+    fn convert(&mut self, kernel: K, rows: &[f32], stride: usize, inputs: usize, depth: usize) {
+        self.values.at_least(rows.len() / stride * depth);
+        self.rows.clear();
+        let rows = rows.chunks_exact(stride).filter_map(|row| row.get(..inputs));
+        for (row, values) in rows.zip(self.values.chunks_exact_mut(depth)) {
+            self.rows.push(kernel.convert(row, values));
+        }
+    }
 }
 
 impl<K: Kernel> Default for Input<K> {

@@ -59,13 +59,14 @@ impl Case {
         let broken = vec![f32::NAN; 100 * 40];
         let mut out = vec![0.0; 40 * kernel.panel_width()];
         let before = Packed::new(kernel, &[1.0; 100], &[0.0], 100);
-        before.forward(broken.chunks_exact(100), &mut out, &mut input, |_, _| ());
+        before.forward(&broken, 100, &mut out, &mut input, |_, _| ());
 
         let packed = Packed::new(kernel, &self.weights, &self.bias, self.inputs);
-        let padded: Vec<Vec<f32>> =
-            rows.chunks_exact(self.inputs).map(|row| [row, &[f32::NAN; 7]].concat()).collect();
-        let mut out = vec![f32::NAN; padded.len() * packed.width()];
-        packed.forward(padded.iter().map(Vec::as_slice), &mut out, &mut input, |_, _| ());
+        let stride = self.inputs + 7;
+        let padded: Vec<f32> =
+            rows.chunks_exact(self.inputs).flat_map(|row| [row, &[f32::NAN; 7]].concat()).collect();
+        let mut out = vec![f32::NAN; padded.len() / stride * packed.width()];
+        packed.forward(&padded, stride, &mut out, &mut input, |_, _| ());
         out.chunks_exact(packed.width()).flat_map(|row| &row[..self.bias.len()]).copied().collect()
     }
 

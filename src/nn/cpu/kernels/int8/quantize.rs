@@ -1,10 +1,11 @@
 //! Rows of f32 to integers, with a scale and a zero point a row.
 
 use rten_simd::ops::{BitOps, FloatOps, NarrowSaturate, NumOps};
-use rten_simd::{Isa, Simd, SimdOp};
+use rten_simd::{Isa, SimdOp};
 
 use super::super::Row;
 use super::MAX;
+use crate::nn::cpu::math::fold;
 
 /// By what to multiply values to count them in steps of `scale`; 0 where these are too small
 /// to tell apart.
@@ -14,10 +15,8 @@ pub(super) fn inverse(scale: f32) -> f32 {
 
 /// Quantises a row to 0..=[`MAX`]. What `out` has beyond the row is left.
 pub(super) fn to_u8(row: &[f32], out: &mut [u8]) -> Row {
-    let steps = Steps::of(row);
     let (out, _) = out.split_at_mut(row.len());
-    ToU8 { row, out, steps }.dispatch();
-    steps.row
+    ToU8 { row, out }.dispatch()
 }
 
 /// How a row is quantised.
@@ -30,9 +29,9 @@ struct Steps {
 }
 
 impl Steps {
-    /// 0 is always one of the steps.
-    fn of(row: &[f32]) -> Self {
-        let (least, most) = Range(row).dispatch();
+    /// Of a row between two values; 0 is always one of the steps.
+    #[inline(always)]
+    fn between(least: f32, most: f32) -> Self {
         let scale = most / MAX as f32 - least / MAX as f32;
         let inverse = inverse(scale);
         Self { row: Row { scale, zero: (-least * inverse).round_ties_even() as i32 }, inverse }
@@ -46,47 +45,52 @@ impl Steps {
 }
 
 /// The least value and the most, or 0; both NaN if a value is not finite.
-struct Range<'a>(&'a [f32]);
-
-impl SimdOp for Range<'_> {
-    type Output = (f32, f32);
-
-    #[inline(always)]
-    fn eval<I: Isa>(self, isa: I) -> (f32, f32) {
-        let ops = isa.f32();
-        let (mut least, mut most, mut invalid) = (ops.zero(), ops.zero(), ops.zero());
-        let vectors = self.0.chunks_exact(ops.len());
-        let rest = vectors.remainder();
-        for values in vectors {
-            let values = ops.load(values);
-            least = ops.min(least, values);
-            most = ops.max(most, values);
-            // NaN once a value is not finite, else 0.
-            invalid = ops.mul_add(values, ops.zero(), invalid);
-        }
-        let fold = |vector: I::F32, rest: &[f32], with: fn(f32, f32) -> f32| {
-            vector.to_array().into_iter().chain(rest.iter().copied()).fold(0.0, with)
-        };
-        let invalid: f32 = invalid.to_array().into_iter().chain(rest.iter().map(|v| v * 0.0)).sum();
-        (fold(least, rest, f32::min) + invalid, fold(most, rest, f32::max) + invalid)
+#[inline(always)]
+fn range<I: Isa>(isa: I, row: &[f32]) -> (f32, f32) {
+    let ops = isa.f32();
+    let widen = |(least, most, invalid): &mut (I::F32, I::F32, I::F32), values| {
+        *least = ops.min(*least, values);
+        *most = ops.max(*most, values);
+        // NaN once a value is not finite, else 0.
+        *invalid = ops.mul_add(values, ops.zero(), *invalid);
+    };
+    // Several side by side, since each waits for its last.
+    let mut ranges = [(ops.zero(), ops.zero(), ops.zero()); 4];
+    let groups = row.chunks_exact(4 * ops.len());
+    let vectors = groups.remainder().chunks_exact(ops.len());
+    let rest = vectors.remainder().iter().copied();
+    for values in groups {
+        ranges.iter_mut().zip(ops.load_many::<4>(values)).for_each(|(range, v)| widen(range, v));
     }
+    ranges.iter_mut().zip(vectors).for_each(|(range, values)| widen(range, ops.load(values)));
+    let [a, b, c, d] = ranges;
+    let least = ops.min(ops.min(a.0, b.0), ops.min(c.0, d.0));
+    let most = ops.max(ops.max(a.1, b.1), ops.max(c.1, d.1));
+    let invalid = ops.sum(ops.add(ops.add(a.2, b.2), ops.add(c.2, d.2)));
+    let least = fold(isa, least, |a, b| if a < b { a } else { b });
+    let most = fold(isa, most, |a, b| if a > b { a } else { b });
+    let (least, most, invalid) = rest
+        .fold((least, most, invalid), |(least, most, invalid), value| {
+            (least.min(value), most.max(value), invalid + value * 0.0)
+        });
+    (least + invalid, most + invalid)
 }
 
 struct ToU8<'a> {
     row: &'a [f32],
     /// As long as the row.
     out: &'a mut [u8],
-    steps: Steps,
 }
 
 impl SimdOp for ToU8<'_> {
-    type Output = ();
+    type Output = Row;
 
     #[inline(always)]
-    fn eval<I: Isa>(self, isa: I) {
+    fn eval<I: Isa>(self, isa: I) -> Row {
         let (ops, integers, halves, bytes) = (isa.f32(), isa.i32(), isa.i16(), isa.u8());
-        let zero = self.steps.row.zero;
-        let (inverse, zeros) = (ops.splat(self.steps.inverse), integers.splat(zero));
+        let (least, most) = range(isa, self.row);
+        let steps = Steps::between(least, most);
+        let (inverse, zeros) = (ops.splat(steps.inverse), integers.splat(steps.row.zero));
         let lanes = ops.len();
         let mut rows = self.row.chunks_exact(4 * lanes);
         let mut outs = self.out.chunks_exact_mut(4 * lanes);
@@ -100,8 +104,9 @@ impl SimdOp for ToU8<'_> {
             bytes.store(halves.narrow_saturate(low, high), out);
         }
         for (value, out) in rows.remainder().iter().zip(outs.into_remainder()) {
-            *out = (self.steps.count(*value) + zero) as u8;
+            *out = (steps.count(*value) + steps.row.zero) as u8;
         }
+        steps.row
     }
 }
 

@@ -92,12 +92,16 @@ macro_rules! int8 {
                         }
                         weights = weights.add(8 * $lanes);
                     }
+                    // Read once: for all the compiler knows, `out` may lie over them.
+                    let column = |vector: usize| {
+                        let place = $lanes * vector;
+                        ($load_f32(panel.scales.as_ptr().add(place)), $load_f32(panel.bias.as_ptr().add(place)))
+                    };
+                    let columns = [column(0), column(1)];
                     for (height, sums) in sums.into_iter().enumerate() {
                         let row_scale = $set_f32((*rows.add(height)).scale);
                         let out = panel.out.as_mut_ptr().add((row + height) * panel.out_stride);
-                        for (vector, sum) in sums.into_iter().enumerate() {
-                            let scale = $load_f32(panel.scales.as_ptr().add($lanes * vector));
-                            let bias = $load_f32(panel.bias.as_ptr().add($lanes * vector));
+                        for (vector, (sum, (scale, bias))) in sums.into_iter().zip(columns).enumerate() {
                             let scale = $multiply_f32(row_scale, scale);
                             let value = $multiply_add($to_f32(sum), scale, bias);
                             $store(out.add($lanes * vector), value);

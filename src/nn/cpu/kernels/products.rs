@@ -1,0 +1,137 @@
+//! Products of activations with each other, as attention has them.
+
+use super::{Aligned, Extras, Panel, Row, Unscaled};
+
+/// The kernel `A`, and what a [`Panel`] asks for beside values.
+pub(in super::super) struct Products<A: Unscaled> {
+    kernel: A,
+    rows: Vec<Row>,
+    /// `[panel width]`, as are the next two.
+    zeros: Vec<f32>,
+    sums: Vec<i32>,
+    padding: Vec<A::Activation>,
+    extras: Extras<A::Weight>,
+    expanded: Vec<f32>,
+}
+
+/// The rows that are multiplied: `count`, one every `stride` values.
+pub(in super::super) struct Rows<'a, T> {
+    pub(in super::super) values: &'a [T],
+    pub(in super::super) stride: usize,
+    pub(in super::super) count: usize,
+}
+
+impl<A: Unscaled> Products<A> {
+    pub(in super::super) fn new(kernel: A) -> Self {
+        let width = kernel.panel_width();
+        Self {
+            kernel,
+            rows: Vec::new(),
+            zeros: vec![0.0; width],
+            sums: vec![0; width],
+            padding: vec![A::Activation::default(); width],
+            extras: Extras::default(),
+            expanded: Vec::new(),
+        }
+    }
+
+    /// Converts a row of activations for the kernel, all of `out`.
+    pub(in super::super) fn convert(&self, row: &[f32], out: &mut [A::Activation]) {
+        self.kernel.convert(row, out);
+    }
+
+    /// Values that a row of results has for `outputs`: these, padded to whole panels.
+    pub(in super::super) fn width(&self, outputs: usize) -> usize {
+        outputs.next_multiple_of(self.kernel.panel_width())
+    }
+
+    /// Steps of the depth that a product takes for `inputs`, the last of which meet zeros.
+    pub(in super::super) fn depth(inputs: usize) -> usize {
+        inputs.next_multiple_of(A::GROUP)
+    }
+
+    /// Packs rows, each of which has the first `inputs` of its values for one output.
+    pub(in super::super) fn pack_rows(
+        &self,
+        rows: &Rows<'_, A::Activation>,
+        inputs: usize,
+        panels: &mut Aligned<A::Weight>,
+    ) {
+        let (width, depth) = (self.kernel.panel_width(), Self::depth(inputs));
+        panels.at_least(self.width(rows.count) * depth);
+        let outputs = rows.values.chunks(rows.stride).take(rows.count);
+        for (output, row) in outputs.enumerate() {
+            let (panel, lane) = (output / width, output % width);
+            let panel = panels.get_mut(panel * width * depth..).unwrap_or_default();
+            let mut places = panel.chunks_exact_mut(A::GROUP).skip(lane).step_by(width);
+            let groups = row.get(..inputs).unwrap_or_default().chunks_exact(A::GROUP);
+            let rest = groups.remainder();
+            for (group, place) in groups.zip(places.by_ref()) {
+                place.copy_from_slice(group);
+            }
+            if let (false, Some(place)) = (rest.is_empty(), places.next()) {
+                let (place, padding) = place.split_at_mut(rest.len());
+                place.copy_from_slice(rest);
+                padding.fill(A::Weight::default());
+            }
+        }
+    }
+
+    /// Packs rows, each of which has one value for each of `outputs`.
+    pub(in super::super) fn pack_columns(
+        &self,
+        rows: &Rows<'_, A::Activation>,
+        outputs: usize,
+        panels: &mut Aligned<A::Weight>,
+    ) {
+        let (width, depth) = (self.kernel.panel_width(), Self::depth(rows.count));
+        panels.at_least(self.width(outputs) * depth);
+        let panels = panels.chunks_exact_mut(width * depth);
+        for (panel, first) in panels.zip((0..outputs).step_by(width)) {
+            let lanes = width.min(outputs - first);
+            let groups = rows.values.chunks(A::GROUP * rows.stride);
+            for (places, group) in panel.chunks_exact_mut(width * A::GROUP).zip(groups) {
+                let row = |step: usize| {
+                    let row = group.get(step * rows.stride + first..);
+                    row.and_then(|row| row.get(..lanes)).unwrap_or(&self.padding)
+                };
+                if A::GROUP == 1 {
+                    places.iter_mut().zip(row(0)).for_each(|(place, value)| *place = *value);
+                    continue;
+                }
+                for (place, pair) in places.chunks_exact_mut(2).zip(row(0).iter().zip(row(1))) {
+                    place.copy_from_slice(&[*pair.0, *pair.1]);
+                }
+            }
+        }
+    }
+
+    /// Multiplies rows with panels of `depth` steps, to `out`, `[rows, width]`.
+    pub(in super::super) fn multiply(
+        &mut self,
+        rows: &Rows<'_, A::Activation>,
+        depth: usize,
+        panels: &[A::Weight],
+        out: &mut [f32],
+        width: usize,
+    ) {
+        self.rows.resize(rows.count, Row::PLAIN);
+        let lanes = self.kernel.panel_width();
+        for (weights, first) in panels.chunks_exact(lanes * depth).zip((0..width).step_by(lanes)) {
+            self.kernel.multiply(Panel {
+                activations: rows.values,
+                stride: rows.stride,
+                rows: &self.rows,
+                depth,
+                weights,
+                scales: &self.zeros,
+                bias: &self.zeros,
+                sums: &self.sums,
+                extras: &self.extras,
+                out: out.get_mut(first..).unwrap_or_default(),
+                out_stride: width,
+                expanded: &mut self.expanded,
+            });
+        }
+    }
+}
