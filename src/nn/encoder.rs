@@ -186,7 +186,7 @@ pub trait Encoder: Send + Sync {
 
     /// One row a sequence, in order: `[sequences, width]`.
     ///
-    /// Often, at least between its layers, it calls `pause`, on the caller's thread: the caller may
+    /// Often, at least after a few hundred rows of a layer, it calls `pause`, on the caller's thread: the caller may
     /// encode another batch in there, which so need not wait for this one. An encoder
     /// that cannot pause never calls it.
     ///

@@ -118,11 +118,11 @@ impl<K: Kernel, A: Unscaled> FusedEncoder<K, A> {
                 });
                 std::mem::swap(&mut qkv, &mut next_qkv);
             };
-            let steps: Vec<usize> = (0..=self.layers.len()).collect();
-            for steps in steps.chunks((MAX_ROWS_A_PAUSE / tokens.max(1)).max(1)) {
+            let steps = (MAX_ROWS_A_PAUSE / tokens.max(1)).max(1);
+            for first in (0..=self.layers.len()).step_by(steps) {
                 pause();
                 // Within the pool, which this thread is not of: to enter it takes longest.
-                rayon::scope(|_| steps.iter().for_each(|index| step(*index)));
+                rayon::scope(|_| (first..=self.layers.len()).take(steps).for_each(&mut step));
             }
         }
         self.pool(batch, hidden)
@@ -181,9 +181,10 @@ impl<K: Kernel, A: Unscaled> Encoder for FusedEncoder<K, A> {
         });
         let pooled = self.forward(batch, &mut memory, parts, pause);
         let mut spare = self.spare.lock();
-        // Workspaces for all threads are kept once, not once for every batch.
+        // What all threads together need is kept once, not once for every batch.
         if spare.iter().any(|other| other.workspaces.len() > 1) {
             memory.workspaces.truncate(1);
+            memory.next_qkv = Aligned::new(0);
         }
         spare.push(memory);
         drop(spare);

@@ -1,4 +1,4 @@
-//! The element-wise parts of a layer, on whatever vectors the machine has.
+//! The parts of a layer that go value by value or sum up rows, on whatever vectors the machine has.
 
 use rten_simd::functional::simd_map;
 use rten_simd::ops::{BitOps, FloatOps, IntOps, NumOps};

@@ -59,10 +59,16 @@ fn exponentials_are_of_the_columns_alone_and_show_what_is_not_a_number() {
 }
 
 /// Attention of all heads for the rows from `first` on, with queries, keys and values as `kernel`
-/// reads them.
+/// reads them, in memory that a longer sequence of what is not a number has been in.
 fn attend<A: Unscaled>(kernel: A, qkv: &[f32], first: usize, shape: Shape) -> Vec<f32> {
     let Shape { hidden, head_size, stride } = shape;
     let mut attention = Attention::new(kernel);
+    let mut broken = vec![A::Activation::default(); qkv.len() + 33 * stride];
+    for row in broken.chunks_exact_mut(stride) {
+        attention.convert(&vec![f32::NAN; stride], row);
+    }
+    let rows = broken.len() / stride;
+    attention.attend(&broken, 0..rows, shape, 0, &mut vec![0.0; rows * hidden]);
     let mut converted = vec![A::Activation::default(); qkv.len()];
     for (row, out) in qkv.chunks_exact(stride).zip(converted.chunks_exact_mut(stride)) {
         attention.convert(row, out);

@@ -155,7 +155,7 @@ impl Unscaled for Bf16Avx512 {}
 #[cfg(target_arch = "x86_64")]
 const SUMS: usize = 2 * PEAK_SUMS;
 
-/// Rounds values to as many of `out`; what is subnormal becomes 0.
+/// Rounds values to as many of `out`; what is subnormal may become 0, as which products take it.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bf16")]
 fn narrow(values: &[f32], out: &mut [bf16]) {

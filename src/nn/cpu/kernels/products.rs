@@ -6,8 +6,9 @@ use super::{Aligned, Extras, Panel, Row, Unscaled};
 pub(in super::super) struct Products<A: Unscaled> {
     kernel: A,
     rows: Vec<Row>,
-    /// `[panel width]`, as are the next two.
+    /// `[panel width]`, as are the next three.
     zeros: Vec<f32>,
+    ones: Vec<f32>,
     sums: Vec<i32>,
     padding: Vec<A::Activation>,
     extras: Extras<A::Weight>,
@@ -28,6 +29,7 @@ impl<A: Unscaled> Products<A> {
             kernel,
             rows: Vec::new(),
             zeros: vec![0.0; width],
+            ones: vec![1.0; width],
             sums: vec![0; width],
             padding: vec![A::Activation::default(); width],
             extras: Extras::default(),
@@ -35,7 +37,7 @@ impl<A: Unscaled> Products<A> {
         }
     }
 
-    /// Converts a row of activations for the kernel, all of `out`.
+    /// Converts a row of activations for the kernel.
     pub(in super::super) fn convert(&self, row: &[f32], out: &mut [A::Activation]) {
         self.kernel.convert(row, out);
     }
@@ -124,7 +126,7 @@ impl<A: Unscaled> Products<A> {
                 rows: &self.rows,
                 depth,
                 weights,
-                scales: &self.zeros,
+                scales: &self.ones,
                 bias: &self.zeros,
                 sums: &self.sums,
                 extras: &self.extras,
