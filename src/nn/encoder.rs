@@ -186,9 +186,9 @@ pub trait Encoder: Send + Sync {
 
     /// One row a sequence, in order: `[sequences, width]`.
     ///
-    /// Often, at least after a few hundred rows of a layer, it calls `pause`, on the caller's thread: the caller may
-    /// encode another batch in there, which so need not wait for this one. An encoder
-    /// that cannot pause never calls it.
+    /// Often, at least after a few hundred rows of a layer, it calls `pause`, on the caller's
+    /// thread: the caller may encode another batch in there, which so need not wait for this
+    /// one. An encoder that cannot pause never calls it.
     ///
     /// # Errors
     /// If a sequence or token is out of range, or the computation fails.

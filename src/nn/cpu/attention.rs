@@ -50,9 +50,9 @@ impl<A: Unscaled> Attention<A> {
         }
     }
 
-    /// The query, key and value of a token as [`attend`](Self::attend) reads them.
-    pub(super) fn convert(&self, row: &[f32], out: &mut [A::Activation]) {
-        self.products.convert(row, out);
+    /// Queries, keys and values as [`attend`](Self::attend) reads them.
+    pub(super) fn convert(&self, values: &[f32], out: &mut [A::Activation]) {
+        self.products.convert(values, out);
     }
 
     /// Attention of head `head` for `queries`, a range of the rows of a sequence. `qkv` are the
@@ -105,10 +105,8 @@ impl<A: Unscaled> Attention<A> {
             Some(weights) => weights,
             None => {
                 self.weights.at_least(QUERIES * stride);
-                let rows = self.weights.chunks_exact_mut(stride).take(queries);
-                for (weights, scores) in rows.zip(self.scores.chunks_exact(stride)) {
-                    self.products.convert(scores, weights);
-                }
+                let scores = self.scores.get(..queries * stride).unwrap_or_default();
+                self.products.convert(scores, &mut self.weights);
                 &self.weights
             }
         };

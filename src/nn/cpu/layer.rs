@@ -118,11 +118,8 @@ impl<K: Kernel> Layer<K> {
             }
             workspace.qkv.at_least(block * shape.stride);
             self.qkv.forward(hidden, shape.hidden, &mut workspace.qkv, input, |_, _| ());
-            let count = hidden.len() / shape.hidden;
-            let rows = workspace.qkv.chunks_exact(shape.stride).take(count);
-            for (qkv, row) in qkv.chunks_exact_mut(shape.stride).zip(rows) {
-                workspace.attention.convert(row, qkv);
-            }
+            let values = hidden.len() / shape.hidden * shape.stride;
+            workspace.attention.convert(workspace.qkv.get(..values).unwrap_or_default(), qkv);
         }
     }
 

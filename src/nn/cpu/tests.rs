@@ -64,15 +64,11 @@ fn attend<A: Unscaled>(kernel: A, qkv: &[f32], first: usize, shape: Shape) -> Ve
     let Shape { hidden, head_size, stride } = shape;
     let mut attention = Attention::new(kernel);
     let mut broken = vec![A::Activation::default(); qkv.len() + 33 * stride];
-    for row in broken.chunks_exact_mut(stride) {
-        attention.convert(&vec![f32::NAN; stride], row);
-    }
+    attention.convert(&vec![f32::NAN; broken.len()], &mut broken);
     let rows = broken.len() / stride;
     attention.attend(&broken, 0..rows, shape, 0, &mut vec![0.0; rows * hidden]);
     let mut converted = vec![A::Activation::default(); qkv.len()];
-    for (row, out) in qkv.chunks_exact(stride).zip(converted.chunks_exact_mut(stride)) {
-        attention.convert(row, out);
-    }
+    attention.convert(qkv, &mut converted);
     let length = qkv.len() / stride;
     let mut context = vec![f32::NAN; (length - first) * hidden];
     for head in 0..hidden / head_size {

@@ -37,9 +37,12 @@ impl<A: Unscaled> Products<A> {
         }
     }
 
-    /// Converts a row of activations for the kernel.
-    pub(in super::super) fn convert(&self, row: &[f32], out: &mut [A::Activation]) {
-        self.kernel.convert(row, out);
+    /// Converts activations for the kernel, of any number of rows, since none has a scale. `out`
+    /// may be longer.
+    pub(in super::super) fn convert(&self, values: &[f32], out: &mut [A::Activation]) {
+        if let Some(out) = out.get_mut(..values.len()) {
+            self.kernel.convert(values, out);
+        }
     }
 
     /// Values that a row of results has for `outputs`: these, padded to whole panels.
