@@ -95,7 +95,7 @@ impl<A: Unscaled> Attention<A> {
         self.scores.at_least(QUERIES * width);
         self.products.multiply(queries, depth, &self.keys, &mut self.scores, width);
         let sums = self.sums.get_mut(..queries.count).unwrap_or_default();
-        exponentials(&mut self.scores, keys, width, sums);
+        exponentials(&mut self.scores, keys, width, sums, A::EXACT);
     }
 
     /// The sums of `values` values, weighed by the exponentials.

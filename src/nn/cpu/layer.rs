@@ -163,7 +163,7 @@ impl<K: Kernel> Layer<K> {
 
             let stride = self.intermediate.width();
             self.intermediate.forward(hidden, shape.hidden, inner, input, |panel, width| {
-                gelu(panel, count, width, stride);
+                gelu(panel, count, width, stride, K::EXACT);
             });
             let inner = inner.get(..count * stride).unwrap_or_default();
             self.output.forward(inner, stride, update, input, |_, _| ());

@@ -1,23 +1,31 @@
-//! The parts of a layer that go value by value or sum up rows, on whatever vectors the machine has.
+//! The parts of a layer that go value by value or sum up rows, on whatever vectors the machine
+//! has. What is rounded to 8 bits or to bf16 next need not be exact to the last bit of f32, and
+//! is faster so.
+
+use std::f32::consts::{FRAC_1_SQRT_2, LOG2_E};
 
 use rten_simd::functional::simd_map;
 use rten_simd::ops::{BitOps, FloatOps, IntOps, NumOps};
 use rten_simd::{Isa, Simd, SimdOp};
 
 /// GELU, `x * (1 + erf(x / sqrt(2))) / 2`, in place, of the first `columns` values of each of
-/// `rows` rows, one every `stride`.
-pub(super) fn gelu(values: &mut [f32], rows: usize, columns: usize, stride: usize) {
-    Gelu { values, rows, columns, stride }.dispatch();
+/// `rows` rows, one every `stride`: to 5e-7 of erf if `exact`, else to 2e-4.
+pub(super) fn gelu(values: &mut [f32], rows: usize, columns: usize, stride: usize, exact: bool) {
+    if exact {
+        Gelu::<true> { values, rows, columns, stride }.dispatch();
+    } else {
+        Gelu::<false> { values, rows, columns, stride }.dispatch();
+    }
 }
 
-struct Gelu<'a> {
+struct Gelu<'a, const EXACT: bool> {
     values: &'a mut [f32],
     rows: usize,
     columns: usize,
     stride: usize,
 }
 
-impl SimdOp for Gelu<'_> {
+impl<const EXACT: bool> SimdOp for Gelu<'_, EXACT> {
     type Output = ();
 
     #[inline(always)]
@@ -29,31 +37,25 @@ impl SimdOp for Gelu<'_> {
                 row,
                 #[inline(always)]
                 |x| {
-                    let ops = isa.f32();
-                    let half = ops.mul(x, ops.splat(0.5));
-                    let erf = erf(isa, ops.mul(x, ops.splat(std::f32::consts::FRAC_1_SQRT_2)));
-                    ops.mul_add(half, erf, half)
+                    let half = isa.f32().mul(x, isa.f32().splat(0.5));
+                    let erf = if EXACT { erf(isa, x) } else { short_erf(isa, x) };
+                    isa.f32().mul_add(half, erf, half)
                 },
             );
         }
     }
 }
 
-/// The error function, to 5e-7: the rational approximation of Eigen and XLA,
+/// The error function of `x / sqrt(2)`, to 5e-7: the rational approximation of Eigen and XLA,
 /// <https://gitlab.com/libeigen/eigen/-/blob/3.4/unsupported/Eigen/src/SpecialFunctions/SpecialFunctionsImpl.h>.
 #[inline(always)]
 fn erf<I: Isa>(isa: I, x: I::F32) -> I::F32 {
     let ops = isa.f32();
+    let x = ops.mul(x, ops.splat(FRAC_1_SQRT_2));
     // From here on erf is 1 in f32, and the approximation within a bit of it.
     let x = ops.min(ops.max(x, ops.splat(-4.0)), ops.splat(4.0));
     let square = ops.mul(x, x);
-    let polynomial = |coefficients: &[f32]| {
-        let (first, rest) = coefficients.split_first().unwrap_or((&0.0, &[]));
-        rest.iter().fold(ops.splat(*first), |sum, coefficient| {
-            ops.mul_add(sum, square, ops.splat(*coefficient))
-        })
-    };
-    let numerator = polynomial(&[
+    let numerator = [
         -2.726_142_4e-10,
         2.770_681_5e-8,
         -2.101_024e-6,
@@ -61,32 +63,66 @@ fn erf<I: Isa>(isa: I, x: I::F32) -> I::F32 {
         -7.349_906_4e-4,
         -2.954_6e-3,
         -1.609_603_3e-2,
-    ]);
-    let denominator = polynomial(&[
-        -1.456_607_15e-5,
-        -2.133_740_5e-4,
-        -1.682_827e-3,
-        -7.373_329_3e-3,
-        -1.426_473_9e-2,
-    ]);
-    ops.div(ops.mul(x, numerator), denominator)
+    ];
+    let denominator =
+        [-1.456_607_15e-5, -2.133_740_5e-4, -1.682_827e-3, -7.373_329_3e-3, -1.426_473_9e-2];
+    let numerator = ops.mul(x, polynomial(isa, square, &numerator));
+    ops.div(numerator, polynomial(isa, square, &denominator))
+}
+
+/// The error function of `x / sqrt(2)` without a division: the odd polynomial with which the
+/// largest error of GELU is least between -4 and 4, beyond which it is what it is there.
+#[inline(always)]
+fn short_erf<I: Isa>(isa: I, x: I::F32) -> I::F32 {
+    let ops = isa.f32();
+    let x = ops.min(ops.max(x, ops.splat(-4.0)), ops.splat(4.0));
+    let coefficients = [
+        4.556_291e-8,
+        -3.197_206e-6,
+        9.591_107e-5,
+        -1.628_031_3e-3,
+        1.754_477_8e-2,
+        -1.291_462_2e-1,
+        7.957_667e-1,
+    ];
+    ops.mul(x, polynomial(isa, ops.mul(x, x), &coefficients))
+}
+
+/// By Horner's rule; the coefficient of the highest power is the first.
+#[inline(always)]
+fn polynomial<I: Isa>(isa: I, x: I::F32, coefficients: &[f32]) -> I::F32 {
+    let ops = isa.f32();
+    let (first, rest) = coefficients.split_first().unwrap_or((&0.0, &[]));
+    rest.iter()
+        .fold(ops.splat(*first), |sum, coefficient| ops.mul_add(sum, x, ops.splat(*coefficient)))
 }
 
 /// The numerators of the softmax of rows, in place, and `sums`, the denominator of each: a row
 /// every `stride` values, of which the first `columns` count, becomes `exp(value - largest)`,
-/// and what is after these 0. `stride` is a multiple of two vectors.
-pub(super) fn exponentials(values: &mut [f32], columns: usize, stride: usize, sums: &mut [f32]) {
-    Exponentials { values, columns, stride, sums }.dispatch();
+/// and what is after these 0. They are to 2 units in the last place if `exact`, else to 1e-4 of
+/// themselves. `stride` is a multiple of two vectors.
+pub(super) fn exponentials(
+    values: &mut [f32],
+    columns: usize,
+    stride: usize,
+    sums: &mut [f32],
+    exact: bool,
+) {
+    if exact {
+        Exponentials::<true> { values, columns, stride, sums }.dispatch();
+    } else {
+        Exponentials::<false> { values, columns, stride, sums }.dispatch();
+    }
 }
 
-struct Exponentials<'a> {
+struct Exponentials<'a, const EXACT: bool> {
     values: &'a mut [f32],
     columns: usize,
     stride: usize,
     sums: &'a mut [f32],
 }
 
-impl SimdOp for Exponentials<'_> {
+impl<const EXACT: bool> SimdOp for Exponentials<'_, EXACT> {
     type Output = ();
 
     #[inline(always)]
@@ -104,7 +140,11 @@ impl SimdOp for Exponentials<'_> {
             let mut sums = [ops.zero(); 2];
             for values in row.chunks_exact_mut(2 * lanes) {
                 let [a, b] = ops.load_many::<2>(values);
-                let (a, b) = (exp(isa, ops.sub(a, most)), exp(isa, ops.sub(b, most)));
+                let (a, b) = if EXACT {
+                    (exp(isa, a, most), exp(isa, b, most))
+                } else {
+                    (short_exp(isa, a, most), short_exp(isa, b, most))
+                };
                 let (first, second) = values.split_at_mut(lanes);
                 ops.store(a, first);
                 ops.store(b, second);
@@ -150,23 +190,42 @@ pub(super) fn sum<I: Isa>(isa: I, values: &[f32], of: impl Fn(I::F32) -> I::F32)
     ops.sum(ops.add(ops.add(a, b), ops.add(c, d)))
 }
 
-/// `exp(x)` of what is not above 0, to 2 units in the last place; below -87 it is 0. By Juffa,
+/// `exp(x - most)` of what is not above `most`, to 2 units in the last place; below exp(-87) it
+/// is 0. By Juffa,
 /// <https://forums.developer.nvidia.com/t/a-more-accurate-performance-competitive-implementation-of-expf/47528>.
 #[inline(always)]
-fn exp<I: Isa>(isa: I, x: I::F32) -> I::F32 {
+fn exp<I: Isa>(isa: I, x: I::F32, most: I::F32) -> I::F32 {
     let (ops, integers) = (isa.f32(), isa.i32());
+    let x = ops.sub(x, most);
     // x is `exponent * ln(2) + rest`, of which ln(2) is in two parts.
-    let round = ops.splat(12_582_912.0);
-    let exponent = ops.sub(ops.mul_add(x, ops.splat(std::f32::consts::LOG2_E), round), round);
+    let round = ops.splat(ROUND);
+    let exponent = ops.sub(ops.mul_add(x, ops.splat(LOG2_E), round), round);
     let rest = ops.mul_add(exponent, ops.splat(-6.931_457_5e-1), x);
     let rest = ops.mul_add(exponent, ops.splat(-1.428_606_8e-6), rest);
     let power = integers.add(ops.to_int_trunc(exponent), integers.splat(127));
     let power: I::F32 = integers.shift_left::<23>(power).reinterpret_cast();
     let coefficients =
         [1.378_059_4e-3, 8.373_124_5e-3, 4.166_953_6e-2, 1.666_647_2e-1, 4.999_998_5e-1, 1.0, 1.0];
-    let value = coefficients
-        .into_iter()
-        .fold(ops.zero(), |sum, coefficient| ops.mul_add(sum, rest, ops.splat(coefficient)));
+    let value = polynomial(isa, rest, &coefficients);
     let tiny = ops.lt(x, ops.splat(-87.0));
     ops.select(ops.zero(), ops.mul(value, power), tiny)
 }
+
+/// The same to 1e-4 of itself: `2^exponent * 2^rest`, of which the latter is the cubic with the
+/// least relative error, and the former is added to its exponent.
+#[inline(always)]
+fn short_exp<I: Isa>(isa: I, x: I::F32, most: I::F32) -> I::F32 {
+    let (ops, integers) = (isa.f32(), isa.i32());
+    let x = ops.mul_add(x, ops.splat(LOG2_E), ops.mul(most, ops.splat(-LOG2_E)));
+    let rounded = ops.add(x, ops.splat(ROUND));
+    let rest = ops.sub(x, ops.sub(rounded, ops.splat(ROUND)));
+    let coefficients = [5.517_167e-2, 2.426_111_3e-1, 6.932_61e-1, 9.999_281e-1];
+    let value: I::I32 = polynomial(isa, rest, &coefficients).reinterpret_cast();
+    // The last bits of `rounded` are the exponent, and what is above these is shifted out.
+    let power = integers.shift_left::<23>(rounded.reinterpret_cast());
+    let tiny = ops.lt(x, ops.splat(-125.0));
+    ops.select(ops.zero(), integers.add(value, power).reinterpret_cast(), tiny)
+}
+
+/// Rounds to an integer what is added to it, if that is below 2^22: 1.5 * 2^23.
+const ROUND: f32 = 12_582_912.0;

@@ -15,7 +15,9 @@ use half::slice::HalfFloatSliceExt;
 
 use super::f32::{F32, Product};
 use super::tiles::{tiles, with_height};
-use super::{Column, Kernel, PEAK_SUMS, Panel, Row, Unscaled};
+use super::{Column, Kernel, Panel, Row};
+#[cfg(target_arch = "x86_64")]
+use super::{PEAK_SUMS, Rows, Unscaled, transpose};
 
 /// bf16 on any machine: half the memory of f32 for the weights, which are widened a panel at
 /// a time, and the speed of f32.
@@ -34,6 +36,7 @@ impl Kernel for Bf16 {
     type Weight = bf16;
 
     const GROUP: usize = 1;
+    const EXACT: bool = false;
     const FASTER: bool = false;
 
     fn name(self) -> &'static str {
@@ -112,6 +115,7 @@ impl Kernel for Bf16Avx512 {
     type Weight = bf16;
 
     const GROUP: usize = 2;
+    const EXACT: bool = false;
     const FASTER: bool = true;
 
     fn name(self) -> &'static str {
@@ -148,7 +152,12 @@ impl Kernel for Bf16Avx512 {
 }
 
 #[cfg(target_arch = "x86_64")]
-impl Unscaled for Bf16Avx512 {}
+impl Unscaled for Bf16Avx512 {
+    fn pack(self, outputs: &Rows<'_, bf16>, inputs: usize, panel: &mut [bf16]) -> usize {
+        // SAFETY: a value of `Self` exists, so the machine has AVX-512.
+        unsafe { transpose::pack(outputs, inputs, panel, 2 * self.panel_width()) }
+    }
+}
 
 /// Sums that the peak is measured with: as many as a tile has, since an instruction takes longer
 /// than those of f32 and more are needed to keep the multipliers busy.

@@ -31,6 +31,7 @@ impl Kernel for F32 {
     type Weight = f32;
 
     const GROUP: usize = 1;
+    const EXACT: bool = true;
     const FASTER: bool = false;
 
     fn name(self) -> &'static str {

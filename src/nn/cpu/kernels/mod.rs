@@ -19,6 +19,8 @@ mod products;
 #[cfg(test)]
 mod tests;
 mod tiles;
+#[cfg(target_arch = "x86_64")]
+mod transpose;
 
 pub(super) use self::aligned::Aligned;
 pub(super) use self::bf16::Bf16;
@@ -41,6 +43,9 @@ pub(super) trait Kernel: Copy + Send + Sync + 'static {
 
     /// Steps of the depth that one instruction takes; depths are padded to a multiple.
     const GROUP: usize;
+
+    /// Whether activations are f32 as they are, not rounded to fewer bits.
+    const EXACT: bool;
 
     /// Whether it is faster than the kernel of f32 on the same machine.
     const FASTER: bool;
@@ -88,7 +93,19 @@ pub(super) trait Kernel: Copy + Send + Sync + 'static {
 
 /// A kernel that can multiply activations with each other: weights are as activations are, and
 /// neither is scaled. Its group is of 1 or 2.
-pub(super) trait Unscaled: Kernel<Weight = <Self as Kernel>::Activation> {}
+pub(super) trait Unscaled: Kernel<Weight = <Self as Kernel>::Activation> {
+    /// Packs the first outputs of a panel, as many as are faster together: each of `outputs` has
+    /// the weights of one as its first `inputs` values. Returns how many it has packed; others
+    /// are packed value by value.
+    fn pack(
+        self,
+        _outputs: &Rows<'_, Self::Activation>,
+        _inputs: usize,
+        _panel: &mut [Self::Weight],
+    ) -> usize {
+        0
+    }
+}
 
 /// Sums that [`Kernel::peak`] works on side by side.
 const PEAK_SUMS: usize = 12;

@@ -64,20 +64,24 @@ impl<A: Unscaled> Products<A> {
     ) {
         let (width, depth) = (self.kernel.panel_width(), Self::depth(inputs));
         panels.at_least(self.width(rows.count) * depth);
-        let outputs = rows.values.chunks(rows.stride).take(rows.count);
-        for (output, row) in outputs.enumerate() {
-            let (panel, lane) = (output / width, output % width);
-            let panel = panels.get_mut(panel * width * depth..).unwrap_or_default();
-            let mut places = panel.chunks_exact_mut(A::GROUP).skip(lane).step_by(width);
-            let groups = row.get(..inputs).unwrap_or_default().chunks_exact(A::GROUP);
-            let rest = groups.remainder();
-            for (group, place) in groups.zip(places.by_ref()) {
-                place.copy_from_slice(group);
-            }
-            if let (false, Some(place)) = (rest.is_empty(), places.next()) {
-                let (place, padding) = place.split_at_mut(rest.len());
-                place.copy_from_slice(rest);
-                padding.fill(A::Weight::default());
+        let panels = panels.chunks_exact_mut(width * depth);
+        for (panel, first) in panels.zip((0..rows.count).step_by(width)) {
+            let values = rows.values.get(first * rows.stride..).unwrap_or_default();
+            let outputs = Rows { values, count: width.min(rows.count - first), ..*rows };
+            let packed = self.kernel.pack(&outputs, inputs, panel);
+            let others = values.chunks(rows.stride).take(outputs.count).enumerate().skip(packed);
+            for (lane, row) in others {
+                let mut places = panel.chunks_exact_mut(A::GROUP).skip(lane).step_by(width);
+                let groups = row.get(..inputs).unwrap_or_default().chunks_exact(A::GROUP);
+                let rest = groups.remainder();
+                for (group, place) in groups.zip(places.by_ref()) {
+                    place.copy_from_slice(group);
+                }
+                if let (false, Some(place)) = (rest.is_empty(), places.next()) {
+                    let (place, padding) = place.split_at_mut(rest.len());
+                    place.copy_from_slice(rest);
+                    padding.fill(A::Weight::default());
+                }
             }
         }
     }

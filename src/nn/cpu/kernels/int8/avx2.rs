@@ -43,6 +43,7 @@ impl Kernel for Int8Avx2 {
     type Weight = i8;
 
     const GROUP: usize = GROUP;
+    const EXACT: bool = false;
     const FASTER: bool = true;
 
     fn name(self) -> &'static str {

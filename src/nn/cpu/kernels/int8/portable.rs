@@ -17,6 +17,7 @@ impl Kernel for Int8 {
     type Weight = i8;
 
     const GROUP: usize = GROUP;
+    const EXACT: bool = false;
     const FASTER: bool = false;
 
     fn name(self) -> &'static str {

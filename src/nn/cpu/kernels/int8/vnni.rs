@@ -116,6 +116,7 @@ macro_rules! int8 {
             type Weight = i8;
 
             const GROUP: usize = GROUP;
+            const EXACT: bool = false;
             const FASTER: bool = true;
 
             fn name(self) -> &'static str {
