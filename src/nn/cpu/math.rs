@@ -9,7 +9,7 @@ use rten_simd::ops::{BitOps, FloatOps, IntOps, NumOps};
 use rten_simd::{Isa, Simd, SimdOp};
 
 /// GELU, `x * (1 + erf(x / sqrt(2))) / 2`, in place, of the first `columns` values of each of
-/// `rows` rows, one every `stride`: to 5e-7 of erf if `exact`, else to 2e-4.
+/// `rows` rows, one every `stride`: with erf to 5e-7 if `exact`, else itself to 2e-4.
 pub(super) fn gelu(values: &mut [f32], rows: usize, columns: usize, stride: usize, exact: bool) {
     if exact {
         Gelu::<true> { values, rows, columns, stride }.dispatch();
@@ -70,20 +70,20 @@ fn erf<I: Isa>(isa: I, x: I::F32) -> I::F32 {
     ops.div(numerator, polynomial(isa, square, &denominator))
 }
 
-/// The error function of `x / sqrt(2)` without a division: the odd polynomial with which the
-/// largest error of GELU is least between -4 and 4, beyond which it is what it is there.
+/// The error function of `x / sqrt(2)` without a division: of the odd polynomials that are 1 at 4,
+/// beyond which it stays so, the one with which the largest error of GELU is least.
 #[inline(always)]
 fn short_erf<I: Isa>(isa: I, x: I::F32) -> I::F32 {
     let ops = isa.f32();
     let x = ops.min(ops.max(x, ops.splat(-4.0)), ops.splat(4.0));
     let coefficients = [
-        4.556_291e-8,
-        -3.197_206e-6,
-        9.591_107e-5,
-        -1.628_031_3e-3,
-        1.754_477_8e-2,
-        -1.291_462_2e-1,
-        7.957_667e-1,
+        4.517_641e-8,
+        -3.177_654e-6,
+        9.552_777e-5,
+        -1.624_375e-3,
+        1.752_738_3e-2,
+        -1.291_088_3e-1,
+        7.957_405_4e-1,
     ];
     ops.mul(x, polynomial(isa, ops.mul(x, x), &coefficients))
 }
@@ -211,19 +211,22 @@ fn exp<I: Isa>(isa: I, x: I::F32, most: I::F32) -> I::F32 {
     ops.select(ops.zero(), ops.mul(value, power), tiny)
 }
 
-/// The same to 1e-4 of itself: `2^exponent * 2^rest`, of which the latter is the cubic with the
-/// least relative error, and the former is added to its exponent.
+/// `exp(x - most)` of what is not above `most`, to 1e-4 of itself; below exp(-86) it is 0. It is
+/// `2^exponent * 2^rest`, of which the latter is the cubic with the least relative error, and the
+/// former is added to its exponent, which leaves what is not a number as long as its lowest bits
+/// are 0: as operations on numbers make it, and bf16 has it.
 #[inline(always)]
 fn short_exp<I: Isa>(isa: I, x: I::F32, most: I::F32) -> I::F32 {
     let (ops, integers) = (isa.f32(), isa.i32());
-    let x = ops.mul_add(x, ops.splat(LOG2_E), ops.mul(most, ops.splat(-LOG2_E)));
-    let rounded = ops.add(x, ops.splat(ROUND));
-    let rest = ops.sub(x, ops.sub(rounded, ops.splat(ROUND)));
+    let (base, round) = (ops.splat(LOG2_E), ops.splat(ROUND));
+    let x = ops.sub(x, most);
+    let rounded = ops.mul_add(x, base, round);
+    let rest = ops.mul_add(x, base, ops.sub(round, rounded));
     let coefficients = [5.517_167e-2, 2.426_111_3e-1, 6.932_61e-1, 9.999_281e-1];
     let value: I::I32 = polynomial(isa, rest, &coefficients).reinterpret_cast();
     // The last bits of `rounded` are the exponent, and what is above these is shifted out.
     let power = integers.shift_left::<23>(rounded.reinterpret_cast());
-    let tiny = ops.lt(x, ops.splat(-125.0));
+    let tiny = ops.lt(x, ops.splat(-86.0));
     ops.select(ops.zero(), integers.add(value, power).reinterpret_cast(), tiny)
 }
 

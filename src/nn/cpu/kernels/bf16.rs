@@ -11,9 +11,11 @@ use std::arch::x86_64::{
 use std::hint::black_box;
 
 use half::bf16;
+#[cfg(target_arch = "x86_64")]
 use half::slice::HalfFloatSliceExt;
 
 use super::f32::{F32, Product};
+#[cfg(target_arch = "x86_64")]
 use super::tiles::{tiles, with_height};
 use super::{Column, Kernel, Panel, Row};
 #[cfg(target_arch = "x86_64")]

@@ -173,6 +173,39 @@ proptest! {
     }
 
     #[test]
+    fn rows_are_packed_in_the_order_of_weights(
+        count in 1_usize..70, inputs in prop_oneof![1_usize..70, Just(32), Just(64)], beside in 0_usize..3,
+    ) {
+        fn check<A: Unscaled>(kernel: A, count: usize, inputs: usize, beside: usize) -> bool
+        where
+            A::Weight: PartialEq,
+        {
+            let stride = inputs + beside;
+            let rows: Vec<f32> = (0..count * stride).map(|value| (value % 255) as f32).collect();
+            let mut values = vec![A::Activation::default(); rows.len()];
+            kernel.convert(&rows, &mut values);
+            let mut packed = Aligned::new(0);
+            let rows_of = Rows { values: &values, stride, count };
+            Products::new(kernel).pack_rows(&rows_of, inputs, &mut packed);
+            let (width, depth) = (kernel.panel_width(), inputs.next_multiple_of(A::GROUP));
+            let place = |output: usize, input: usize| {
+                let group = output / width * width * depth / A::GROUP + input / A::GROUP * width;
+                (group + output % width) * A::GROUP + input % A::GROUP
+            };
+            (0..count).all(|output| {
+                let row = &values[output * stride..][..inputs];
+                let padded = row.iter().copied().chain([A::Weight::default()]).take(depth);
+                padded.enumerate().all(|(input, value)| packed[place(output, input)] == value)
+            })
+        }
+        prop_assert!(check(F32::new(), count, inputs, beside));
+        #[cfg(target_arch = "x86_64")]
+        if let Some(kernel) = Bf16Avx512::new() {
+            prop_assert!(check(kernel, count, inputs, beside));
+        }
+    }
+
+    #[test]
     fn a_row_is_the_same_alone(case in case()) {
         fn check<K: Kernel>(case: &Case, kernel: K) -> bool {
             let alone = case.rows.chunks_exact(case.inputs);

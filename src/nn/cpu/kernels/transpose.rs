@@ -8,13 +8,13 @@ use std::arch::x86_64::{
 
 use half::bf16;
 
-use super::Rows;
+use super::{Rows, holds};
 
 /// Sides of a block, in pairs.
 const SIDE: usize = 16;
 
 /// Packs as many outputs as whole blocks have, if `inputs` are whole blocks too, and returns how
-/// many: pair `p` of output `o` goes to the pair `o` of the panel's row `p`, one every `stride`
+/// many: pair `p` of output `o` goes to the pair `o` of the panel's group `p`, one every `stride`
 /// values.
 #[target_feature(enable = "avx512f")]
 pub(super) fn pack(
@@ -37,14 +37,14 @@ pub(super) fn pack(
     count
 }
 
-/// One block: `rows` has one every `from` values, and `columns` one every `to`.
+/// One block: `rows` has one every `from` values, and `columns`, the panel's groups, one every `to`.
 ///
 /// # Panics
 /// If either has fewer than that.
 #[target_feature(enable = "avx512f")]
 fn transpose(rows: &[bf16], from: usize, columns: &mut [bf16], to: usize) {
-    assert!(rows.len() >= (SIDE - 1) * from + 2 * SIDE);
-    assert!(columns.len() >= (SIDE - 1) * to + 2 * SIDE);
+    assert!(holds(rows, SIDE, from, 2 * SIDE));
+    assert!(holds(columns, SIDE, to, 2 * SIDE));
     // SAFETY: there are 32 values, of 64 bytes, from each row's first on, as asserted.
     let row = |row: usize| unsafe { _mm512_loadu_si512(rows.as_ptr().add(row * from).cast()) };
     let mut fours = [[_mm512_setzero_si512(); 4]; 4];
