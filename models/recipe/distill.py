@@ -1,8 +1,13 @@
-"""A small model from a large one: some of its layers, taught to give its answers. Needs no labels, so it also reads the
-newspaper sections. Leaves a work folder of its own, which evaluate.py and export.py take as any other.
+"""A model taught to give another's answers. Needs no labels, so it also reads the newspaper sections. Leaves a work folder
+of its own, which evaluate.py and export.py take as any other.
 
     python distill.py --work work-mini --shards work --init work/model.safetensors
     python distill.py --work work-mini-2 --shards work --init work/model.safetensors --student work-mini/model.safetensors
+
+These have some of the teacher's layers. A student of all layers reads its own text profile, and is taught by labels too:
+
+    python distill.py --work work-3 --shards work-folded --init work/model.safetensors --student work-2/model.safetensors \\
+        --teacher-shards work
 """
 
 import json
@@ -15,7 +20,7 @@ import torch
 from safetensors.torch import load_file
 from torch.nn import functional
 
-from common import SHIPPED_TASKS, Classifier, write_json
+from common import SHIPPED_TASKS, Classifier, Shard, pad, write_json
 from prepare import link_shards
 from readings import load_shipped
 from train import Crop, Trainer, arguments_parser, bucketed, load_start, plan_stage2
@@ -29,13 +34,20 @@ def main():
     parser = arguments_parser(__doc__)
     parser.add_argument("--shards", type=Path, required=True, help="folder that prepare.py filled")
     parser.add_argument("--student", type=Path, help="weights of an earlier student, to teach on")
+    parser.add_argument(
+        "--teacher-shards", type=Path, help="the same documents as the teacher reads them; the student has all layers"
+    )
     arguments = parser.parse_args()
     if arguments.init is None:
         parser.error("--init names the teacher's weights")
+    if arguments.teacher_shards and arguments.student is None:
+        parser.error("--teacher-shards needs --student")
     link_shards(arguments.shards, arguments.work)
     shutil.copytree(arguments.shards / "bundle", arguments.work / "bundle", dirs_exist_ok=True)
     config = json.loads((arguments.shared / "backbone/config.json").read_text())
-    write_json(arguments.work / "bundle/config.json", config | {"num_hidden_layers": len(LAYERS)})
+    if not arguments.teacher_shards:
+        config["num_hidden_layers"] = len(LAYERS)
+    write_json(arguments.work / "bundle/config.json", config)
     Distiller(arguments).run_to_the_end()
 
 
@@ -64,6 +76,10 @@ def plan_sections(shards, arguments):
 class Distiller(Trainer):
     METHOD = "distillation"
 
+    def __init__(self, arguments):
+        super().__init__(arguments)
+        self.read_by_teacher = teacher_shards(arguments.teacher_shards, self.shards)
+
     def build_model(self):
         """The student: the teacher's embeddings, heads and LAYERS, or an earlier one."""
         self.teacher = load_shipped(self.arguments.init, self.arguments.shared / "backbone/config.json").to(self.device)
@@ -87,14 +103,40 @@ class Distiller(Trainer):
 
     def losses(self, batch, ids, mask):
         with torch.no_grad():
-            taught = self.teacher.pool(ids, mask)
+            taught = self.teacher.pool(*self.teacher_input(batch, ids, mask))
         learnt = self.model.pool(ids, mask)
-        losses = {"state": STATE_WEIGHT * (1 - functional.cosine_similarity(learnt, taught, dim=1)).mean()}
+        if self.read_by_teacher:
+            dropped = self.model.dropout(learnt)
+            logits = {task: head(dropped) for task, head in self.model.heads.items()}
+            losses = {f"{task} label": loss for task, loss in self.label_losses(batch, logits).items()}
+        else:
+            losses = {"state": STATE_WEIGHT * (1 - functional.cosine_similarity(learnt, taught, dim=1)).mean()}
         for task, head in self.model.heads.items():
             target = (self.teacher.heads[task](taught) / SOFTNESS).log_softmax(1)
             answer = (head(learnt) / SOFTNESS).log_softmax(1)
             losses[task] = SOFTNESS**2 * functional.kl_div(answer, target, reduction="batchmean", log_target=True)
         return losses
+
+    def teacher_input(self, batch, ids, mask):
+        """The batch as the teacher reads it: the same crops, by number of token, of its own windows."""
+        if not self.read_by_teacher:
+            return ids, mask
+        windows = []
+        for name, document, crop in batch:
+            shard = self.read_by_teacher["train" if name == "train_noisy" else name]
+            windows.append(crop.apply(shard.window(document), bool(shard.titled[document])))
+        return pad(windows, self.device)
+
+
+def teacher_shards(folder, shards):
+    """What the teacher reads of sections and news/train, or nothing where it reads what the student does."""
+    if folder is None:
+        return {}
+    found = {name: Shard.load(folder / f"{name}.npz") for name in ("sections", "train")}
+    for name, shard in found.items():
+        if not np.array_equal(shard.names, shards[name].names):
+            raise SystemExit(f"{folder / name}.npz has other documents than the student's")
+    return found
 
 
 if __name__ == "__main__":

@@ -195,9 +195,12 @@ class Trainer:
         return crop.apply(window, bool(self.shards[source].titled[document]))
 
     def losses(self, batch, ids, mask):
+        return self.label_losses(batch, self.model(ids, mask))
+
+    def label_losses(self, batch, logits):
         """A loss for each task that has a label in the batch, over the rows that have it."""
         losses = {}
-        for task, rows in self.model(ids, mask).items():
+        for task, rows in logits.items():
             classes = self.labels(batch, task)
             known = classes >= 0
             if not known.any():
