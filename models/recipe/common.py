@@ -160,8 +160,12 @@ class Classifier(nn.Module):
 
     def forward(self, ids, mask):
         """Logits [batch, labels] a task."""
-        pooled = self.dropout(self.pool(ids, mask))
-        return {task: head(pooled) for task, head in self.heads.items()}
+        return self.logits(self.pool(ids, mask))
+
+    def logits(self, pooled):
+        """The same, of mean states."""
+        dropped = self.dropout(pooled)
+        return {task: head(dropped) for task, head in self.heads.items()}
 
 
 def pad(windows, device="cpu"):

@@ -106,9 +106,8 @@ class Distiller(Trainer):
             taught = self.teacher.pool(*self.teacher_input(batch, ids, mask))
         learnt = self.model.pool(ids, mask)
         if self.read_by_teacher:
-            dropped = self.model.dropout(learnt)
-            logits = {task: head(dropped) for task, head in self.model.heads.items()}
-            losses = {f"{task} label": loss for task, loss in self.label_losses(batch, logits).items()}
+            of_labels = self.label_losses(batch, self.model.logits(learnt))
+            losses = {f"{task} label": loss for task, loss in of_labels.items()}
         else:
             losses = {"state": STATE_WEIGHT * (1 - functional.cosine_similarity(learnt, taught, dim=1)).mean()}
         for task, head in self.model.heads.items():
@@ -121,11 +120,8 @@ class Distiller(Trainer):
         """The batch as the teacher reads it: the same crops, by number of token, of its own windows."""
         if not self.read_by_teacher:
             return ids, mask
-        windows = []
-        for name, document, crop in batch:
-            shard = self.read_by_teacher["train" if name == "train_noisy" else name]
-            windows.append(crop.apply(shard.window(document), bool(shard.titled[document])))
-        return pad(windows, self.device)
+        shards = self.read_by_teacher | {"train_noisy": self.read_by_teacher["train"]}
+        return pad([crop.of(shards[name], document) for name, document, crop in batch], self.device)
 
 
 def teacher_shards(folder, shards):

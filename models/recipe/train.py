@@ -191,8 +191,7 @@ class Trainer:
 
     def window(self, item):
         source, document, crop = item
-        window = self.shards[source].window(document)
-        return crop.apply(window, bool(self.shards[source].titled[document]))
+        return crop.of(self.shards[source], document)
 
     def losses(self, batch, ids, mask):
         return self.label_losses(batch, self.model(ids, mask))
@@ -342,6 +341,10 @@ class Crop:
         if self.dropped:
             body = body[np.random.default_rng(self.seed).random(len(body)) >= self.dropped]
         return np.concatenate([prefix, body, window[-1:]])
+
+    def of(self, shard, document):
+        """This part of a document that has one window."""
+        return self.apply(shard.window(document), bool(shard.titled[document]))
 
     def length(self, window_length):
         return min(self.tokens, window_length - self.start)
