@@ -60,12 +60,18 @@ class Adapter(Trainer):
         load_start(model, load_file(self.start()))
         return model
 
+    def shard_names(self):
+        return ("train", "articles")
+
     def plan_stages(self):
-        """One stage, over the rows of news/train and of the sections, shuffled; an article of both may come twice."""
+        """One stage, over the articles of both sets, shuffled; one of both may come twice. Most are read from the title,
+        the others from a place in the text."""
         random_state = random.Random(f"{self.arguments.seed}:masked")
-        lengths = {name: np.diff(self.shards[name].starts) for name in ("train", "sections")}
-        items = [(name, n, Crop(TOKENS)) for name, of in lengths.items() for n in range(len(of))]
+        lengths = {name: np.diff(self.shards[name].starts) for name in self.shard_names()}
+        items = [(name, n) for name, of in lengths.items() for n in range(len(of))]
         random_state.shuffle(items)
+        starts = [random_state.choice((0, 0, random_state.randint(40, 250))) for _ in items]
+        items = [(*item, Crop(TOKENS, start)) for item, start in zip(items, starts, strict=True)]
         items = items[: self.arguments.stage1_steps * self.arguments.batch]
 
         def length(item):

@@ -27,6 +27,7 @@ from train import Crop, Trainer, arguments_parser, bucketed, load_start, plan_st
 
 LAYERS = (1, 4, 8, 11)  # of the teacher's twelve: evenly spread, the last among them
 SOFTNESS = 2.0  # temperature of both sides' answers
+TAUGHT_SHARDS = ("sections", "train")
 STATE_WEIGHT = 1.0  # of the distance between the mean states, beside the answers
 
 
@@ -91,7 +92,10 @@ class Distiller(Trainer):
 
     def sources(self):
         yield from super().sources()
-        yield self.arguments.init
+        if self.arguments.student:
+            yield self.arguments.init
+        if self.arguments.teacher_shards:
+            yield from (self.arguments.teacher_shards / f"{name}.npz" for name in TAUGHT_SHARDS)
 
     def start(self):
         """The student's weights, whose record has the teacher's runs first; else the teacher's."""
@@ -128,7 +132,7 @@ def teacher_shards(folder, shards):
     """What the teacher reads of sections and news/train, or nothing where it reads what the student does."""
     if folder is None:
         return {}
-    found = {name: Shard.load(folder / f"{name}.npz") for name in ("sections", "train")}
+    found = {name: Shard.load(folder / f"{name}.npz") for name in TAUGHT_SHARDS}
     for name, shard in found.items():
         if not np.array_equal(shard.names, shards[name].names):
             raise SystemExit(f"{folder / name}.npz has other documents than the student's")

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from common import DEFAULT_SHARED, DEFAULT_TASNIF, DEFAULT_WORK, HERE, LABELS, Shard, tasnif_json, write_json
+from common import DEFAULT_SHARED, DEFAULT_TASNIF, DEFAULT_WORK, EOS, HERE, LABELS, Shard, tasnif_json, write_json
 from noise import PERTURBATIONS, draw, perturb
 
 DEV_SHARE = 0.07
@@ -64,6 +64,7 @@ def shards(arguments):
         "train_noisy": (lambda: map(misspelt, labelled(news, dev=False)), head(NOISY_TOKENS)),
         # The first stage sees a sample, never a document of the dev split.
         "sections": (lambda: sample(sections(topic / "train.jsonl.gz", dev=False), stage1_rows), head(SECTION_TOKENS)),
+        "articles": (lambda: unread(topic / "train.jsonl.gz"), head(TRAIN_TOKENS)),
         "tweets": (lambda: sample(tweets(sentiment / "train.jsonl.gz"), stage1_rows), head(TWEET_TOKENS)),
         "dev": (lambda: map(lead, labelled(news, dev=True)), head(TRAIN_TOKENS)),
         "test_saudi_lead": (lambda: map(lead, read(news / "test_saudi.jsonl.gz")), head(TRAIN_TOKENS)),
@@ -149,6 +150,12 @@ def sections(path, dev=True):
             yield {**row, "section": row["topic7"]}
 
 
+def unread(path):
+    """Every article, for training without labels; none of the dev split."""
+    kept = ("id", "title", "text")
+    return ({name: row.get(name) for name in kept} for row in read(path) if not is_dev(row["id"]))
+
+
 def khaleej(topic):
     return (row for row in sections(topic / "train.jsonl.gz", dev=False) if row["set"] == "sanad_khaleej")
 
@@ -181,7 +188,7 @@ def build_shard(tasnif, bundle, name, rows, options):
             ids.extend(window)
             lengths.append(len(window))
             owners.append(len(kept))
-        titled.append(bool(row.get("title")))
+        titled.append(reply["windows"][0].count(EOS) > 1)
         kept.append(row)
     if errors:
         print(f"{name}: {len(errors)} rows without tokens, the first: {errors[0]}")

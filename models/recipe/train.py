@@ -107,8 +107,7 @@ class Trainer:
         self.parameters = list(self.model.parameters())
         self.optimizer = torch.optim.AdamW(self.parameter_groups(), weight_decay=0.01, fused=True)
         self.average = None  # starts with stage 2
-        names = [*SHARDS, "self_taught"] if arguments.self_taught else SHARDS
-        self.shards = {name: Shard.load(self.work / f"{name}.npz") for name in names}
+        self.shards = {name: Shard.load(self.work / f"{name}.npz") for name in self.shard_names()}
         self.plans = self.plan_stages()
         self.digests = [digest(path) for path in self.sources()]
         topics = self.shards["train"].labels["topic"]
@@ -133,6 +132,9 @@ class Trainer:
         model = Classifier(self.arguments.shared / "backbone/config.json", LABELS)
         load_start(model, load_file(self.start()))
         return model
+
+    def shard_names(self):
+        return [*SHARDS, "self_taught"] if self.arguments.self_taught else SHARDS
 
     def sources(self):
         """The files that decide the result beside the settings."""
