@@ -16,8 +16,9 @@ from torch import nn
 from torch.nn import functional
 
 from common import build_encoder
+from plans import Crop, bucketed
 from prepare import link_shards
-from train import Crop, Trainer, arguments_parser, bucketed, load_start
+from train import Trainer, arguments_parser, load_start
 
 MASK, SPECIAL = 25_181, 4  # id of <mask>, and how many the special ones before the first piece are
 GUESSED, KEPT, REPLACED = 0.15, 0.1, 0.1  # share of tokens to guess; of these, left as they are, and replaced at random

@@ -21,9 +21,10 @@ from safetensors.torch import load_file
 from torch.nn import functional
 
 from common import SHIPPED_TASKS, Classifier, Shard, pad, write_json
+from plans import Crop, bucketed, plan_stage2
 from prepare import link_shards
 from readings import load_shipped
-from train import Crop, Trainer, arguments_parser, bucketed, load_start, plan_stage2
+from train import Trainer, arguments_parser, load_start
 
 LAYERS = (1, 4, 8, 11)  # of the teacher's twelve: evenly spread, the last among them
 SOFTNESS = 2.0  # temperature of both sides' answers

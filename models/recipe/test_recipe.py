@@ -14,9 +14,9 @@ import noise
 from adapt import GUESSED, MASK, SPECIAL, hide
 from common import EOS, LABELS, PAD, SECTIONS, Shard
 from grid import on_int8_grid, rounded
+from plans import Crop, draw_crop, schedule
 from readings import by_document
 from self_train import believed
-from train import Crop, draw_crop, schedule
 from windows import head, head_twice, surest
 
 START = 0  # id of <s>

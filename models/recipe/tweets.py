@@ -33,7 +33,8 @@ from common import (
     write_figures,
 )
 from measure import accuracy_and_f1
-from train import bucketed, load_start, schedule
+from plans import bucketed, schedule
+from train import load_start
 
 SETS = {
     "umsab": ("umsab_train", "test_umsab", "macro-F1, arXiv 2104.12250: fastText 0.460, XLM-R base 0.636, XLM-T 0.677"),
