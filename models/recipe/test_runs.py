@@ -10,11 +10,13 @@ import unittest
 from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
+import distill
 from adapt import Adapter
 from common import EOS, LABELS, Shard, build_encoder, digest, write_figures, write_json
 from export import read_parts
@@ -23,7 +25,7 @@ from train import Trainer, arguments_parser
 CONFIG = {
     "vocab_size": 25_182,
     "hidden_size": 8,
-    "num_hidden_layers": 1,
+    "num_hidden_layers": 12,
     "num_attention_heads": 2,
     "intermediate_size": 16,
     "max_position_embeddings": 128,
@@ -113,6 +115,29 @@ class Runs(unittest.TestCase):
         self.assertEqual(set(trained) - set(adapted), {f"heads.{task}.{of}" for task in ("topic", "sentiment") for of in ("weight", "bias")})
         runs = json.loads((self.folder / "after/training.json").read_text())["runs"]
         self.assertEqual([run["method"] for run in runs], ["masked language", "labels"])
+
+    def distil(self, name, *options):
+        """The weights of a student in folder `name`, of teachers that are the backbone with new heads."""
+        teacher = self.folder / "teacher.safetensors"
+        if not teacher.exists():
+            self.run_in("teacher", Trainer)
+            shutil.copyfile(self.folder / "teacher/model.safetensors", teacher)
+            (self.folder / "teacher/bundle").mkdir()
+        work = self.folder / name
+        fixed = f"--shared {self.folder}/shared --work {work} --shards {self.folder}/teacher --init {teacher} --batch 4"
+        fixed += " --stage1-steps 3 --epochs 0.5 --noisy 0 --threads 1 --precision f32"
+        with mock.patch("sys.argv", ["distill.py", *fixed.split(), *map(str, options)]):
+            distill.main()
+        return load_file(work / "model.safetensors")
+
+    def test_a_student_has_four_layers_or_all(self):
+        def layers(tensors):
+            return {int(name.split(".")[2]) for name in tensors if name.startswith("encoder.layer.")}
+
+        self.assertEqual(layers(self.distil("mini")), {0, 1, 2, 3})
+        teacher = self.folder / "teacher.safetensors"
+        others = ("--student", teacher, "--second-teacher", teacher, "--teacher-shards", self.folder / "teacher")
+        self.assertEqual(layers(self.distil("whole", *others)), set(range(12)))
 
     def test_figures_of_other_weights_are_left_out(self):
         save_file({"weight": torch.ones(3)}, self.folder / "model.safetensors")
