@@ -215,22 +215,25 @@ def failure_row(case):
 
 HOW = {
     "labels": "labels",
-    "distillation": "distillation (a student of fewer layers learns the answers of tasnif-base)",
+    "distillation": "the answers of trained models (distillation)",
     "masked language": "hidden words (masked-language training of the backbone)",
 }
 
 
 def run_lines(runs):
-    """A student is cut from its teacher, so the teacher's runs come first."""
-    distilled = [n for n, run in enumerate(runs) if run["method"] == "distillation"]
+    """A student of fewer layers is cut from its teacher, so the teacher's runs come first."""
+    cut = next((n for n, run in enumerate(runs) if "layers" in run), 0)
     for n, run in enumerate(runs):
-        whose = "Its teacher, by" if distilled and n < distilled[0] else "By"
-        first = f"{run['stage1_steps']} steps on texts of the first stage, then " if run["stage1_steps"] else ""
-        passes = f"{first}{run['epochs']} passes over news/train"
-        if run["method"] == "masked language":
-            passes = f"{run['stage1_steps']} steps on news/train and the sections"
+        whose = "Its teacher, by" if n < cut else "By"
+        steps = f"{run['stage1_steps']} steps on"
+        labelled = f"{run['epochs']} passes over news/train"
+        passes = {
+            "labels": f"{steps} texts of the first stage, then {labelled}" if run["stage1_steps"] else labelled,
+            "distillation": f"{steps} articles without labels, then {labelled}",
+            "masked language": f"{steps} articles",
+        }
         chosen = f"; the {run['chosen']} weights, chosen on dev" if "chosen" in run else ""
         yield (
-            f"- {whose} {HOW[run['method']]}: {passes}, batch {run['batch']}, peak learning\n"
+            f"- {whose} {HOW[run['method']]}: {passes[run['method']]}, batch {run['batch']}, peak learning\n"
             f"  rate {run['lr']} (heads {run['head_lr']}), seed {run['seed']}{chosen}."
         )

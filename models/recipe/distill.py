@@ -115,6 +115,9 @@ class Distiller(Trainer):
         """The student's weights, whose record has the teacher's runs first; else the teacher's."""
         return self.arguments.student or self.arguments.init
 
+    def settings(self):
+        return super().settings() | ({} if self.read_by_teacher else {"layers": len(LAYERS)})
+
     def plan_stages(self):
         """First articles without labels, then news/train: what the student will read comes last."""
         return {1: plan_articles(self.shards, self.arguments), 2: plan_stage2(self.shards, self.arguments)}

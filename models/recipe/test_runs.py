@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 
 import distill
 from adapt import Adapter
+from card import run_lines
 from common import EOS, LABELS, Shard, build_encoder, digest, write_figures, write_json
 from export import read_parts
 from train import Trainer, arguments_parser
@@ -118,10 +119,9 @@ class Runs(unittest.TestCase):
 
     def distil(self, name, *options):
         """The weights of a student in folder `name`, of teachers that are the backbone with new heads."""
-        teacher = self.folder / "teacher.safetensors"
+        teacher = self.folder / "teacher/model.safetensors"
         if not teacher.exists():
             self.run_in("teacher", Trainer)
-            shutil.copyfile(self.folder / "teacher/model.safetensors", teacher)
             (self.folder / "teacher/bundle").mkdir()
         work = self.folder / name
         fixed = f"--shared {self.folder}/shared --work {work} --shards {self.folder}/teacher --init {teacher} --batch 4"
@@ -135,7 +135,10 @@ class Runs(unittest.TestCase):
             return {int(name.split(".")[2]) for name in tensors if name.startswith("encoder.layer.")}
 
         self.assertEqual(layers(self.distil("mini")), {0, 1, 2, 3})
-        teacher = self.folder / "teacher.safetensors"
+        of_teacher, own = run_lines(json.loads((self.folder / "mini/training.json").read_text())["runs"])
+        self.assertIn("Its teacher, by labels", of_teacher)
+        self.assertIn("By the answers", own)
+        teacher = self.folder / "teacher/model.safetensors"
         others = ("--student", teacher, "--second-teacher", teacher, "--teacher-shards", self.folder / "teacher")
         self.assertEqual(layers(self.distil("whole", *others)), set(range(12)))
 
