@@ -1,17 +1,17 @@
-"""A model taught to give another's answers. Needs no labels, so it also reads all other articles. Leaves a work folder
-of its own, which evaluate.py and export.py take as any other.
+"""A model taught to give another's answers. Needs no labels, so it reads every article first, those of news/train among
+them, and news/train after. Leaves a work folder of its own, which evaluate.py and export.py take as any other.
 
-    python distill.py --work work-mini --shards work --init work/model.safetensors
-    python distill.py --work work-mini-2 --shards work --init work/model.safetensors --student work-mini/model.safetensors
+    python distill.py --work work-mini --shards work --init work/model.safetensors --noisy 0
+    python distill.py --work work-mini-2 --shards work --init work/model.safetensors --student work-mini/model.safetensors --noisy 0
 
-These have some of the teacher's layers. A student of all layers reads its own text profile, and is taught by labels too:
+A new student has some of the teacher's layers; an earlier one is taught on. The teacher may read the documents in another
+text profile: then labels teach too. A second teacher reads what the student does:
 
-    python distill.py --work work-3 --shards work-folded --init work/model.safetensors --student work-2/model.safetensors \\
-        --teacher-shards work
+    python distill.py --work work-3 --shards work-folded --init work/model.safetensors --teacher-shards work \\
+        --student work-2/model.safetensors --second-teacher work-2/model.safetensors --noisy 0
 """
 
 import json
-import random
 import shutil
 from pathlib import Path
 
@@ -21,18 +21,28 @@ from safetensors.torch import load_file
 from torch.nn import functional
 
 from common import SHIPPED_TASKS, Classifier, Shard, pad, write_json
-from plans import bucketed, draw_crop, plan_stage2
+from plans import plan_articles, plan_stage2
 from prepare import link_shards
 from readings import load_shipped
 from train import Trainer, arguments_parser, load_start
 
 LAYERS = (1, 4, 8, 11)  # of the teacher's twelve: evenly spread, the last among them
-SOFTNESS = 2.0  # temperature of both sides' answers
+TEMPERATURE = 2.0  # of both sides' answers
 TAUGHT_SHARDS = ("articles", "train")
-STATE_WEIGHT = 1.0  # of the distance between the mean states, beside the answers
+STATE_WEIGHT = 1.0  # of the distance of the mean state to the teacher's, where both read the same tokens
 
 
-def main():
+def main(options=None):
+    arguments = parse_arguments(options)
+    link_shards(arguments.shards, arguments.work)
+    shutil.copytree(arguments.shards / "bundle", arguments.work / "bundle", dirs_exist_ok=True)
+    config = json.loads((arguments.shared / "backbone/config.json").read_text())
+    config["num_hidden_layers"] = depth(load_file(arguments.student)) if arguments.student else len(LAYERS)
+    write_json(arguments.work / "bundle/config.json", config)
+    Distiller(arguments).run_to_the_end()
+
+
+def parse_arguments(options=None):
     parser = arguments_parser(__doc__)
     parser.add_argument("--shards", type=Path, required=True, help="folder that prepare.py filled")
     parser.add_argument("--student", type=Path, help="weights of an earlier student, to teach on")
@@ -40,20 +50,20 @@ def main():
         "--second-teacher", type=Path, help="weights of another, which reads what the student does; their answers are averaged"
     )
     parser.add_argument(
-        "--teacher-shards", type=Path, help="the same documents as the teacher reads them; the student has all layers"
+        "--teacher-shards", type=Path, help="the same documents as the first teacher reads them; labels teach too"
     )
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(options)
     if arguments.init is None:
         parser.error("--init names the teacher's weights")
     if arguments.teacher_shards and arguments.student is None:
-        parser.error("--teacher-shards needs --student")
-    link_shards(arguments.shards, arguments.work)
-    shutil.copytree(arguments.shards / "bundle", arguments.work / "bundle", dirs_exist_ok=True)
-    config = json.loads((arguments.shared / "backbone/config.json").read_text())
-    if not arguments.teacher_shards:
-        config["num_hidden_layers"] = len(LAYERS)
-    write_json(arguments.work / "bundle/config.json", config)
-    Distiller(arguments).run_to_the_end()
+        parser.error("--teacher-shards needs --student: cut layers learn the teacher's states, which are of its own tokens")
+    if arguments.teacher_shards and arguments.noisy:
+        parser.error("--teacher-shards needs --noisy 0: careless spellings are not among them")
+    return arguments
+
+
+def depth(tensors):
+    return 1 + max(int(name.split(".")[2]) for name in tensors if name.startswith("encoder.layer."))
 
 
 def cut(tensors):
@@ -67,16 +77,6 @@ def cut(tensors):
             parts[2] = str(LAYERS.index(int(parts[2])))
         kept[".".join(parts)] = value
     return kept
-
-
-def plan_articles(shards, arguments):
-    """Batches of articles of like length, each read once at most, in the crops of stage 2."""
-    articles, random_state = shards["articles"], random.Random(f"{arguments.seed}:articles")
-    lengths = np.diff(articles.starts)
-    count = min(arguments.stage1_steps * arguments.batch, len(articles))
-    chosen = random_state.sample(range(len(articles)), count)
-    items = [("articles", n, draw_crop(random_state, bool(articles.titled[n]), arguments.crops)) for n in chosen]
-    return bucketed(items, lambda item: item[2].length(lengths[item[1]]), arguments.batch, random_state)
 
 
 class Distiller(Trainer):
@@ -104,8 +104,7 @@ class Distiller(Trainer):
 
     def sources(self):
         yield from super().sources()
-        if self.arguments.student:
-            yield self.arguments.init
+        yield self.arguments.init
         if self.arguments.second_teacher:
             yield self.arguments.second_teacher
         if self.arguments.teacher_shards:
@@ -116,10 +115,11 @@ class Distiller(Trainer):
         return self.arguments.student or self.arguments.init
 
     def settings(self):
-        return super().settings() | ({} if self.read_by_teacher else {"layers": len(LAYERS)})
+        layers, whole = (len(model.encoder.encoder.layer) for model in (self.model, self.teacher))
+        return super().settings() | ({"layers": layers} if layers < whole else {})
 
     def plan_stages(self):
-        """First articles without labels, then news/train: what the student will read comes last."""
+        """First every article, then news/train: what the student will read comes last."""
         return {1: plan_articles(self.shards, self.arguments), 2: plan_stage2(self.shards, self.arguments)}
 
     def losses(self, batch, ids, mask):
@@ -136,24 +136,23 @@ class Distiller(Trainer):
             losses = {"state": STATE_WEIGHT * (1 - functional.cosine_similarity(learnt, taught, dim=1)).mean()}
         for task, answer in softened(self.model, learnt).items():
             target = sum(of[task].exp() for of in answers) / len(answers)
-            losses[task] = SOFTNESS**2 * functional.kl_div(answer, target, reduction="batchmean")
+            losses[task] = TEMPERATURE**2 * functional.kl_div(answer, target, reduction="batchmean")
         return losses
 
     def teacher_input(self, batch, ids, mask):
         """The batch as the teacher reads it: the same crops, by number of token, of its own windows."""
         if not self.read_by_teacher:
             return ids, mask
-        shards = self.read_by_teacher | {"train_noisy": self.read_by_teacher["train"]}
-        return pad([crop.of(shards[name], document) for name, document, crop in batch], self.device)
+        return pad([crop.of(self.read_by_teacher[name], document) for name, document, crop in batch], self.device)
 
 
 def softened(model, pooled):
-    """The logarithms of a model's scores [batch, labels] a task, nearer to each other than they are."""
-    return {task: (head(pooled).float() / SOFTNESS).log_softmax(1) for task, head in model.heads.items()}
+    """Log-probabilities [batch, labels] a task, at TEMPERATURE."""
+    return {task: (head(pooled).float() / TEMPERATURE).log_softmax(1) for task, head in model.heads.items()}
 
 
 def teacher_shards(folder, shards):
-    """What the teacher reads of articles and news/train, or nothing where it reads what the student does."""
+    """What the teacher reads in stages 1 and 2, or nothing where it reads what the student does."""
     if folder is None:
         return {}
     found = {name: Shard.load(folder / f"{name}.npz") for name in TAUGHT_SHARDS}

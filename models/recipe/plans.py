@@ -21,7 +21,7 @@ class Crop:
         text_at = int(np.flatnonzero(window == EOS)[0]) + 1 if titled else 1
         prefix = window[:text_at] if self.title else window[:1]
         body = window[text_at:-1]
-        start = self.start if self.start + 32 < len(body) else 0
+        start = self.start_in(len(body))
         body = body[start : start + max(self.tokens - len(prefix) - 1, 1)]
         if self.dropped:
             body = body[np.random.default_rng(self.seed).random(len(body)) >= self.dropped]
@@ -31,8 +31,13 @@ class Crop:
         """This part of a document that has one window."""
         return self.apply(shard.window(document), bool(shard.titled[document]))
 
+    def start_in(self, tokens):
+        """Where to begin in a text of so many tokens: at its first, if there would be little left."""
+        return self.start if self.start + 32 < tokens else 0
+
     def length(self, window_length):
-        return min(self.tokens, window_length - self.start)
+        """Tokens of the crop, nearly, by which batches are formed: the title and what is dropped do not count."""
+        return min(self.tokens, window_length - self.start_in(window_length))
 
 
 def draw_crop(random_state, titled, crops):
@@ -73,6 +78,16 @@ def plan_stage2(shards, arguments):
         batches += bucketed(items, lambda item: item[2].length(lengths[item[0]][item[1]]), arguments.batch, random_state)
         epoch += 1
     return batches[:steps]
+
+
+def plan_articles(shards, arguments):
+    """Batches of articles without labels, each read once at most, in the crops of stage 2."""
+    articles, random_state = shards["articles"], random.Random(f"{arguments.seed}:articles")
+    lengths = np.diff(articles.starts)
+    count = min(arguments.stage1_steps * arguments.batch, len(articles))
+    chosen = random_state.sample(range(len(articles)), count)
+    items = [("articles", n, draw_crop(random_state, bool(articles.titled[n]), arguments.crops)) for n in chosen]
+    return bucketed(items, lambda item: item[2].length(lengths[item[1]]), arguments.batch, random_state)
 
 
 def plan_stage1(shards, arguments):

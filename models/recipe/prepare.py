@@ -49,7 +49,7 @@ def parse_arguments():
     parser.add_argument("--shared", type=Path, default=DEFAULT_SHARED, help="folder with data/ and backbone/")
     parser.add_argument("--work", type=Path, default=DEFAULT_WORK)
     parser.add_argument("--tasnif", type=Path, default=DEFAULT_TASNIF, help="the tasnif binary")
-    parser.add_argument("--stage1-rows", type=int, default=16_000, help="rows of each first-stage source, at most")
+    parser.add_argument("--stage1-rows", type=int, default=16_000, help="of sections and of tweets, at most")
     parser.add_argument("--profile", choices=["news", "folded"], default="news", help="form that text is read in")
     parser.add_argument("--only", nargs="+", metavar="SHARD", help="build these shards and no others")
     return parser.parse_args()
@@ -62,9 +62,9 @@ def shards(arguments):
     table = {
         "train": (lambda: labelled(news, dev=False), head(TRAIN_TOKENS)),
         "train_noisy": (lambda: map(misspelt, labelled(news, dev=False)), head(NOISY_TOKENS)),
-        # The first stage sees a sample, never a document of the dev split.
+        # No first stage sees a document of the dev split.
         "sections": (lambda: sample(sections(topic / "train.jsonl.gz", dev=False), stage1_rows), head(SECTION_TOKENS)),
-        "articles": (lambda: unread(topic / "train.jsonl.gz"), head(TRAIN_TOKENS)),
+        "articles": (lambda: unlabelled(topic / "train.jsonl.gz"), head(TRAIN_TOKENS)),
         "tweets": (lambda: sample(tweets(sentiment / "train.jsonl.gz"), stage1_rows), head(TWEET_TOKENS)),
         "dev": (lambda: map(lead, labelled(news, dev=True)), head(TRAIN_TOKENS)),
         "test_saudi_lead": (lambda: map(lead, read(news / "test_saudi.jsonl.gz")), head(TRAIN_TOKENS)),
@@ -150,8 +150,8 @@ def sections(path, dev=True):
             yield {**row, "section": row["topic7"]}
 
 
-def unread(path):
-    """Every article, for training without labels; none of the dev split."""
+def unlabelled(path):
+    """Every article, those of news/train among them, but none of the dev split."""
     kept = ("id", "title", "text")
     return ({name: row.get(name) for name in kept} for row in read(path) if not is_dev(row["id"]))
 

@@ -118,6 +118,11 @@ class Training(unittest.TestCase):
             crop = draw_crop(random.Random(seed), True, "lead").apply(window, titled=True)
             np.testing.assert_array_equal(crop[:-1], window[: len(crop) - 1])
 
+    def test_length_is_that_of_what_is_read(self):
+        untitled = np.array([START, *range(100, 150), EOS])
+        for crop in (Crop(20), Crop(500), Crop(30, start=10), Crop(20, start=300)):
+            self.assertAlmostEqual(crop.length(len(untitled)), len(crop.apply(untitled, titled=False)), delta=2)
+
     def test_rate_rises_holds_and_falls(self):
         rates = [schedule(step, 100, hold=0.5) for step in range(100)]
         self.assertLess(rates[0], 0.2)

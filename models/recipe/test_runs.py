@@ -10,7 +10,6 @@ import unittest
 from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
-from unittest import mock
 
 import numpy as np
 import torch
@@ -19,7 +18,7 @@ from safetensors.torch import load_file, save_file
 import distill
 from adapt import Adapter
 from card import run_lines
-from common import EOS, LABELS, Shard, build_encoder, digest, write_figures, write_json
+from common import EOS, LABELS, Shard, build_encoder, digest, pad, write_figures, write_json
 from export import read_parts
 from train import Trainer, arguments_parser
 
@@ -99,6 +98,8 @@ class Runs(unittest.TestCase):
         self.run_in("broken", Trainer, stop_at=(1, 3))
         self.run_in("broken", Trainer, stop_at=(2, 5))
         self.assert_same(self.run_in("broken", Trainer), unbroken)
+        averages = [torch.load(self.folder / name / "checkpoint.pt")["average"] for name in ("unbroken", "broken")]
+        self.assertTrue(all(map(torch.equal, *averages)))
         self.assertIn("goes on from stage 2 step 4", self.printed.getvalue())
 
     def test_a_run_that_is_done_is_not_run_again(self):
@@ -109,7 +110,9 @@ class Runs(unittest.TestCase):
         self.assertEqual((self.folder / "done/checkpoint.pt").stat().st_mtime_ns, written)
 
     def test_masked_training_leaves_a_backbone_that_training_takes(self):
+        before = load_file(self.folder / "shared/backbone/model.safetensors")
         adapted = self.run_in("adapted", Adapter)
+        self.assertFalse(torch.equal(adapted["encoder.layer.0.output.dense.weight"], before["encoder.layer.0.output.dense.weight"]))
         shutil.rmtree(self.folder / "shared/backbone")
         shutil.copytree(self.folder / "adapted/backbone", self.folder / "shared/backbone")
         trained = self.run_in("after", Trainer)
@@ -118,29 +121,53 @@ class Runs(unittest.TestCase):
         self.assertEqual([run["method"] for run in runs], ["masked language", "labels"])
 
     def distil(self, name, *options):
-        """The weights of a student in folder `name`, of teachers that are the backbone with new heads."""
+        """The arguments for a student in folder `name`, taught by the backbone with new heads."""
         teacher = self.folder / "teacher/model.safetensors"
         if not teacher.exists():
             self.run_in("teacher", Trainer)
             (self.folder / "teacher/bundle").mkdir()
-        work = self.folder / name
-        fixed = f"--shared {self.folder}/shared --work {work} --shards {self.folder}/teacher --init {teacher} --batch 4"
+        fixed = f"--shared {self.folder}/shared --work {self.folder / name} --shards {teacher.parent} --init {teacher} --batch 4"
         fixed += " --stage1-steps 3 --epochs 0.5 --noisy 0 --threads 1 --precision f32"
-        with mock.patch("sys.argv", ["distill.py", *fixed.split(), *map(str, options)]):
-            distill.main()
-        return load_file(work / "model.safetensors")
+        return [*fixed.split(), *map(str, options)]
 
-    def test_a_student_has_four_layers_or_all(self):
-        def layers(tensors):
-            return {int(name.split(".")[2]) for name in tensors if name.startswith("encoder.layer.")}
-
-        self.assertEqual(layers(self.distil("mini")), {0, 1, 2, 3})
+    def test_a_student_has_some_layers_and_is_taught_on(self):
+        distill.main(self.distil("mini"))
         of_teacher, own = run_lines(json.loads((self.folder / "mini/training.json").read_text())["runs"])
         self.assertIn("Its teacher, by labels", of_teacher)
         self.assertIn("By the answers", own)
-        teacher = self.folder / "teacher/model.safetensors"
-        others = ("--student", teacher, "--second-teacher", teacher, "--teacher-shards", self.folder / "teacher")
-        self.assertEqual(layers(self.distil("whole", *others)), set(range(12)))
+        mini = self.folder / "mini/model.safetensors"
+        distill.main(self.distil("mini-2", "--student", mini))
+        self.assertEqual(distill.depth(load_file(self.folder / "mini-2/model.safetensors")), 4)
+        tensors = load_file(self.folder / "teacher/model.safetensors")
+        last = "encoder.layer.{}.output.dense.weight"
+        self.assertTrue(torch.equal(distill.cut(tensors)[last.format(3)], tensors[last.format(11)]))
+
+    def test_a_student_of_two_teachers_learns_their_mean_and_each_reads_its_own_tokens(self):
+        self.distil("")
+        others, weights = self.folder / "others", load_file(self.folder / "teacher/model.safetensors")
+        shutil.copytree(self.folder / "teacher", others)
+        for name in distill.TAUGHT_SHARDS:
+            read = Shard.load(others / f"{name}.npz")
+            read.ids[read.ids > EOS] += 500
+            read.save(others / f"{name}.npz")
+        torch.manual_seed(2)
+        second = {name: torch.randn_like(value) if name.startswith("heads.") else value for name, value in weights.items()}
+        save_file(second, others / "model.safetensors")
+        options = ("--student", self.folder / "teacher/model.safetensors", "--second-teacher", others / "model.safetensors")
+        distill.main(self.distil("whole", *options, "--teacher-shards", others))
+        self.assertEqual(distill.depth(load_file(self.folder / "whole/model.safetensors")), 12)
+
+        run = distill.Distiller(distill.parse_arguments(self.distil("whole", *options, "--teacher-shards", others)))
+        batch = run.plans[1][0]
+        ids, mask = pad([run.window(item) for item in batch])
+        read, _ = run.teacher_input(batch, ids, mask)
+        self.assertTrue(torch.equal(read, torch.where(ids > EOS, ids + 500, ids)))
+        answers = [distill.softened(of, of.pool(what, mask)) for of, what in ((run.teacher, read), (run.second_teacher, ids))]
+        found, learnt = run.losses(batch, ids, mask), distill.softened(run.model, run.model.pool(ids, mask))
+        for task, answer in learnt.items():
+            mean = (answers[0][task].exp() + answers[1][task].exp()) / 2
+            due = (mean * (mean.log() - answer)).sum(1).mean() * distill.TEMPERATURE**2
+            self.assertAlmostEqual(found[task].item(), due.item(), places=5)
 
     def test_figures_of_other_weights_are_left_out(self):
         save_file({"weight": torch.ones(3)}, self.folder / "model.safetensors")

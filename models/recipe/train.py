@@ -87,6 +87,9 @@ def load_start(model, tensors):
     missing = [name for name in result.missing_keys if name.startswith("encoder.") and "position_ids" not in name]
     if missing:
         raise SystemExit(f"the weights to start from lack {missing[:3]}")
+    more = [name for name in result.unexpected_keys if name.startswith("encoder.encoder.layer.")]
+    if more:
+        raise SystemExit(f"the weights to start from have layers that the model lacks: {more[:3]}")
 
 
 class Trainer:
