@@ -39,6 +39,7 @@ SHARDS = ("train", "train_noisy", "dev", "sections", "tweets")
 SECOND_TOPIC_SHARE = 0.25  # of the target's mass, where the annotator named a second topic
 LABEL_SMOOTHING = 0.05
 AVERAGE_EVERY, AVERAGE_DECAY = 4, 0.98  # steps between updates of the averaged weights, and its decay an update
+AVERAGE_SHARE = 0.75  # of the average, where it is mixed with the last weights
 
 
 def main():
@@ -285,10 +286,11 @@ class Trainer:
         log(f"goes on from stage {self.stage} step {self.step}")
 
     def finish(self):
-        """Ships the last or the averaged weights, whichever is better on the whole dev split."""
+        """Ships the last weights, their running average or what is between, whichever is best on the whole dev split."""
         candidates = {"last": [parameter.detach().clone() for parameter in self.parameters]}
         if self.average is not None:
             candidates["average"] = self.average
+            candidates["mixed"] = torch._foreach_lerp(candidates["last"], self.average, AVERAGE_SHARE)
         scores = {}
         for name, weights in candidates.items():
             self.load_weights(weights)
