@@ -5,18 +5,16 @@ guessed by the others (Devlin et al., "BERT", 2019). Leaves `backbone/` in its w
     python train.py --shared work-adapted --work ANOTHER
 """
 
-import random
 import shutil
 from pathlib import Path
 
-import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional
 
 from common import build_encoder
-from plans import Crop, bucketed
+from plans import Crop, plan_articles
 from prepare import link_shards
 from train import Trainer, arguments_parser, load_start
 
@@ -65,14 +63,7 @@ class Adapter(Trainer):
         return ("train", "articles")
 
     def plan_stages(self):
-        """One stage, over every article. Two of three crops begin with the text, the others 40 to 250 tokens later where it
-        is long enough."""
-        random_state = random.Random(f"{self.arguments.seed}:masked")
-        lengths = np.diff(self.shards["articles"].starts)
-        order = random_state.sample(range(len(lengths)), len(lengths))[: self.arguments.stage1_steps * self.arguments.batch]
-        starts = [random_state.choice((0, 0, random_state.randint(40, 250))) for _ in order]
-        items = [("articles", n, Crop(TOKENS, start)) for n, start in zip(order, starts, strict=True)]
-        return {1: bucketed(items, lambda item: item[2].length(lengths[item[1]]), self.arguments.batch, random_state), 2: []}
+        return {1: plan_articles(self.shards, self.arguments, draw_crop), 2: []}
 
     def losses(self, batch, ids, mask):
         guessed, shown = hide(ids, mask)
@@ -85,6 +76,11 @@ class Adapter(Trainer):
         encoder = {name: value.cpu().contiguous() for name, value in self.model.encoder.state_dict().items()}
         save_file(encoder, folder / "model.safetensors", metadata={"format": "pt"})
         self.write_record()
+
+
+def draw_crop(random_state, _titled):
+    """Two of three begin with the text, the others 40 to 250 tokens later where it is long enough."""
+    return Crop(TOKENS, random_state.choice((0, 0, random_state.randint(40, 250))))
 
 
 def hide(ids, mask):

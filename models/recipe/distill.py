@@ -13,6 +13,7 @@ text profile: then labels teach too. A second teacher reads what the student doe
 
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from safetensors.torch import load_file
 from torch.nn import functional
 
 from common import SHIPPED_TASKS, Classifier, Shard, pad, write_json
-from plans import plan_articles, plan_stage2
+from plans import draw_crop, plan_articles, plan_stage2
 from prepare import link_shards
 from readings import load_shipped
 from train import Trainer, arguments_parser, load_start
@@ -119,8 +120,9 @@ class Distiller(Trainer):
         return super().settings() | ({"layers": layers} if layers < whole else {})
 
     def plan_stages(self):
-        """First every article, then news/train: what the student will read comes last."""
-        return {1: plan_articles(self.shards, self.arguments), 2: plan_stage2(self.shards, self.arguments)}
+        """First every article, in crops like those of news/train, which comes after: what the student will read is last."""
+        articles = plan_articles(self.shards, self.arguments, partial(draw_crop, crops=self.arguments.crops))
+        return {1: articles, 2: plan_stage2(self.shards, self.arguments)}
 
     def losses(self, batch, ids, mask):
         with torch.no_grad():

@@ -80,13 +80,13 @@ def plan_stage2(shards, arguments):
     return batches[:steps]
 
 
-def plan_articles(shards, arguments):
-    """Batches of articles without labels, each read once at most, in the crops of stage 2."""
+def plan_articles(shards, arguments, draw):
+    """Batches of articles without labels, each read once at most, in the crops that `draw(random_state, titled)` gives."""
     articles, random_state = shards["articles"], random.Random(f"{arguments.seed}:articles")
     lengths = np.diff(articles.starts)
     count = min(arguments.stage1_steps * arguments.batch, len(articles))
     chosen = random_state.sample(range(len(articles)), count)
-    items = [("articles", n, draw_crop(random_state, bool(articles.titled[n]), arguments.crops)) for n in chosen]
+    items = [("articles", n, draw(random_state, bool(articles.titled[n]))) for n in chosen]
     return bucketed(items, lambda item: item[2].length(lengths[item[1]]), arguments.batch, random_state)
 
 

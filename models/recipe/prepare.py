@@ -151,7 +151,8 @@ def sections(path, dev=True):
 
 
 def unlabelled(path):
-    """Every article, those of news/train among them, but none of the dev split."""
+    """Every article, those of news/train among them, but none of the dev split; without the publishers' topics, which have
+    other names than ours."""
     kept = ("id", "title", "text")
     return ({name: row.get(name) for name in kept} for row in read(path) if not is_dev(row["id"]))
 

@@ -120,44 +120,47 @@ class Runs(unittest.TestCase):
         runs = json.loads((self.folder / "after/training.json").read_text())["runs"]
         self.assertEqual([run["method"] for run in runs], ["masked language", "labels"])
 
-    def distil(self, name, *options):
-        """The arguments for a student in folder `name`, taught by the backbone with new heads."""
-        teacher = self.folder / "teacher/model.safetensors"
-        if not teacher.exists():
-            self.run_in("teacher", Trainer)
-            (self.folder / "teacher/bundle").mkdir()
+    def make_teacher(self):
+        """Weights of all layers, in a folder with shards and a bundle."""
+        self.run_in("teacher", Trainer)
+        (self.folder / "teacher/bundle").mkdir()
+        return self.folder / "teacher/model.safetensors"
+
+    def options(self, name, teacher, *others):
+        """What distill.py is told, to teach a student in folder `name`."""
         fixed = f"--shared {self.folder}/shared --work {self.folder / name} --shards {teacher.parent} --init {teacher} --batch 4"
         fixed += " --stage1-steps 3 --epochs 0.5 --noisy 0 --threads 1 --precision f32"
-        return [*fixed.split(), *map(str, options)]
+        return [*fixed.split(), *map(str, others)]
 
     def test_a_student_has_some_layers_and_is_taught_on(self):
-        distill.main(self.distil("mini"))
+        teacher = self.make_teacher()
+        distill.main(self.options("mini", teacher))
         of_teacher, own = run_lines(json.loads((self.folder / "mini/training.json").read_text())["runs"])
         self.assertIn("Its teacher, by labels", of_teacher)
         self.assertIn("By the answers", own)
         mini = self.folder / "mini/model.safetensors"
-        distill.main(self.distil("mini-2", "--student", mini))
+        distill.main(self.options("mini-2", teacher, "--student", mini))
         self.assertEqual(distill.depth(load_file(self.folder / "mini-2/model.safetensors")), 4)
-        tensors = load_file(self.folder / "teacher/model.safetensors")
+        tensors = load_file(teacher)
         last = "encoder.layer.{}.output.dense.weight"
         self.assertTrue(torch.equal(distill.cut(tensors)[last.format(3)], tensors[last.format(11)]))
 
     def test_a_student_of_two_teachers_learns_their_mean_and_each_reads_its_own_tokens(self):
-        self.distil("")
-        others, weights = self.folder / "others", load_file(self.folder / "teacher/model.safetensors")
-        shutil.copytree(self.folder / "teacher", others)
+        teacher, others = self.make_teacher(), self.folder / "others"
+        shutil.copytree(teacher.parent, others)
         for name in distill.TAUGHT_SHARDS:
             read = Shard.load(others / f"{name}.npz")
             read.ids[read.ids > EOS] += 500
             read.save(others / f"{name}.npz")
         torch.manual_seed(2)
-        second = {name: torch.randn_like(value) if name.startswith("heads.") else value for name, value in weights.items()}
+        second = {name: torch.randn_like(value) if name.startswith("heads.") else value for name, value in load_file(teacher).items()}
         save_file(second, others / "model.safetensors")
-        options = ("--student", self.folder / "teacher/model.safetensors", "--second-teacher", others / "model.safetensors")
-        distill.main(self.distil("whole", *options, "--teacher-shards", others))
+        others = ("--second-teacher", others / "model.safetensors", "--teacher-shards", others)
+        options = self.options("whole", teacher, "--student", teacher, *others)
+        distill.main(options)
         self.assertEqual(distill.depth(load_file(self.folder / "whole/model.safetensors")), 12)
 
-        run = distill.Distiller(distill.parse_arguments(self.distil("whole", *options, "--teacher-shards", others)))
+        run = distill.Distiller(distill.parse_arguments(options))
         batch = run.plans[1][0]
         ids, mask = pad([run.window(item) for item in batch])
         read, _ = run.teacher_input(batch, ids, mask)
