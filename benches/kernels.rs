@@ -22,7 +22,7 @@ use tasnif::nn::cpu::measure;
 
 /// Inputs and outputs: attention's output, query with key and value, and the feed-forward two.
 const LAYERS: [(usize, usize); 4] = [(384, 384), (384, 1152), (384, 1536), (1536, 384)];
-const ROWS: [usize; 4] = [10, 48, 128, 1024];
+const ROWS: [usize; 5] = [10, 48, 128, 1024, 4096];
 
 fn products(criterion: &mut Criterion) {
     let peaks = Precision::ALL.map(|precision| (precision, measure::peak(precision, 1)));

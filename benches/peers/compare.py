@@ -25,7 +25,6 @@ import work
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 SCRATCH = ROOT / "target" / "peers"
-BATCHES = (8, 16, 32)  # documents a batch that padded engines are tried with on mixed lengths
 SHORTEST_S = 4.0  # of a run of Tasnif, in which candle too answers a batch on a slow core; peers end whole batches
 PAUSE_S = 0.2  # after a run, for spinning threads to come to rest
 
@@ -284,10 +283,9 @@ class Process:
         self.process.send_signal(signal.SIGSTOP)
 
     def settings(self, each, chosen):
-        """Streams: all threads on one batch, or a batch a thread. Batch sizes matter on mixed lengths alone."""
+        """Streams: all threads on one batch, or a batch a thread."""
         streams = [1] if self.threads == 1 or each.kind == "latency" else [1, self.threads]
-        sizes = {"latency": [1], "uniform": [16], "mixed": BATCHES}[each.kind]
-        return [{"streams": count, "batch": size} for count in streams for size in sizes]
+        return [{"streams": count, "batch": size} for count in streams for size in each.sizes]
 
     def run(self, name, setting, seconds):
         return self.ask({"do": "run", "work": name, "setting": setting, "seconds": seconds})

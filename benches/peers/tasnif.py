@@ -73,7 +73,7 @@ class Tasnif:
         )
         if answer.returncode:
             lines = (answer.stderr.strip() or answer.stdout.strip() or "no output").splitlines()
-            raise RuntimeError(f"exit {answer.returncode}: {lines[0]}")
+            raise RuntimeError(f"exit {answer.returncode}: {lines[-1]}")
 
 
 def flags(setting):

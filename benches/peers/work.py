@@ -16,18 +16,21 @@ SEED = 20261124
 SHORTEST, LONGEST = 10, 512  # tokens: the shortest titles, and one whole window
 MEDIAN, SPREAD = 200, 0.9  # of the log-normal: titles, leads and articles together
 BLOCK = 48  # documents; each block of a mixed work has the same spread of lengths
+PADDED = (2, 4, 8, 16)  # documents a batch of mixed lengths
 CALIBRATION = 128  # documents that NNCF is calibrated on
 
 
 @dataclass(frozen=True)
 class Work:
     """`documents` are token ids in the order in which they arrive. `kind`: latency (one by one, p50 and p99 count),
-    uniform (all of one length) or mixed. `sort`: padded engines may sort the documents by length first."""
+    uniform (all of one length) or mixed. `sizes`: documents a batch that peers are tried with. `sort`: they may sort
+    the documents by length first."""
 
     name: str
     kind: str
     title: str
     documents: list
+    sizes: tuple = (1,)
     sort: bool = False
 
 
@@ -51,9 +54,10 @@ def make(bundle: Path, mixed_documents: int, checked: int, texts_file: Path | No
     lengths = mixed_lengths(mixed_documents)
     mixed = source.mixed(lengths)
     works = [Work(f"1x{n}", "latency", f"1 × {n}", source.exact(16, n)) for n in (32, 128, 512)]
-    works.append(Work("16x128", "uniform", "16 × 128", source.exact(64, 128)))
-    works.append(Work("mixed-unsorted", "mixed", "mixed lengths, as they arrive", mixed))
-    works.append(Work("mixed-sorted", "mixed", "mixed lengths, peers sort", mixed, sort=True))
+    works.append(Work("16x128", "uniform", "16 × 128", source.exact(64, 128), (16,)))
+    works.append(Work("mixed-unsorted", "mixed", "mixed lengths, as they arrive", mixed, PADDED))
+    works.append(Work("mixed-sorted", "mixed", "mixed lengths, peers sort", mixed, PADDED, sort=True))
+    works.append(Work("mixed-alone", "mixed", "mixed lengths, peers take one at a time", mixed))
     return works, source.mixed(mixed_lengths(checked)), source.mixed(mixed_lengths(CALIBRATION))
 
 

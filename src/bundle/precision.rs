@@ -4,7 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// In what the products with an encoder's weights are computed. All else is f32 always.
+/// In what the products with an encoder's weights are computed. All else is f32, but for
+/// attention's products, which are bf16 on some machines unless this is f32.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {

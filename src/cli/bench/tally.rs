@@ -34,15 +34,13 @@ impl Window {
     pub(super) fn contains(&self, moment: Instant) -> bool {
         self.begin <= moment && moment < self.end
     }
-
-    fn seconds(&self) -> f64 {
-        self.end.duration_since(self.begin).as_secs_f64()
-    }
 }
 
 /// Counts of one measurement.
 pub(super) struct Tally {
     window: Window,
+    /// The first answers from the window's begin on, and from its end on.
+    answered: [Option<Instant>; 2],
     /// Documents answered within the window, whenever they were sent: the throughput.
     documents: u64,
     tokens: u64,
@@ -69,9 +67,9 @@ pub(super) struct Sample {
 
 impl Tally {
     pub(super) fn new(window: Window) -> Self {
-        let (documents, tokens, operations, cached) = (0, 0, 0.0, 0);
+        let (answered, documents, tokens, operations, cached) = ([None; 2], 0, 0, 0.0, 0);
         let (errors, latencies) = (BTreeMap::new(), histogram());
-        Self { window, documents, tokens, operations, cached, errors, latencies }
+        Self { window, answered, documents, tokens, operations, cached, errors, latencies }
     }
 
     /// Counts a document that was to be sent at `due` and was answered at `finished`. It is
@@ -85,6 +83,12 @@ impl Tally {
     ) {
         match outcome {
             Ok(done) => {
+                let edges = [self.window.begin, self.window.end];
+                for (first, edge) in self.answered.iter_mut().zip(edges) {
+                    if edge <= finished && first.is_none_or(|first| finished < first) {
+                        *first = Some(finished);
+                    }
+                }
                 if self.window.contains(finished) {
                     self.documents += 1;
                     self.tokens += done.tokens;
@@ -108,9 +112,17 @@ impl Tally {
         }
     }
 
+    /// From the first answer in the window to the first after it: answers come a batch at a time,
+    /// and what the window's own ends cut of a batch would count as a whole one or none.
+    fn seconds(&self) -> f64 {
+        let [begin, end] = self.answered;
+        let (begin, end) = (begin.unwrap_or(self.window.begin), end.unwrap_or(self.window.end));
+        end.saturating_duration_since(begin).as_secs_f64()
+    }
+
     /// What was counted.
     pub(super) fn sample(&self) -> Sample {
-        let seconds = self.window.seconds();
+        let seconds = self.seconds();
         Sample {
             documents_per_s: self.documents as f64 / seconds,
             tokens_per_s: self.tokens as f64 / seconds,
@@ -152,8 +164,9 @@ mod tests {
         tally.record(at(3), at(3), false, Err("overloaded".to_owned()));
         tally.fail("unfinished", 0);
         let sample = tally.sample();
-        assert_eq!((sample.documents_per_s, sample.tokens_per_s), (1.0, 10.0));
-        assert_eq!((sample.operations_per_s, sample.cached), (5.0, 1));
+        // Two, from the first at one second to the first after the window, at two and a half.
+        assert_eq!((sample.documents_per_s * 1.5, sample.tokens_per_s * 1.5), (2.0, 20.0));
+        assert_eq!((sample.operations_per_s * 1.5, sample.cached), (10.0, 1));
         assert_eq!(sample.errors, BTreeMap::from([("overloaded".to_owned(), 1)]));
         assert_eq!(sample.latencies.len(), 3);
         assert!(sample.latencies.max().abs_diff(1_500_000) < 2_000);

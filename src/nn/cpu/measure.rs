@@ -1,10 +1,14 @@
-//! The kernels alone, to be measured: the most that the machine can do, and one linear layer.
+//! Parts of the encoder alone, to be measured: the most that the machine can do, a linear layer,
+//! attention, and a whole layer.
 
 use std::sync::Barrier;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::kernels::{Input, Kernel, Packed, Unscaled};
+use super::attention::{Attention, Shape};
+use super::kernels::{Aligned, Input, Kernel, Packed, Unscaled};
+use super::layer::{Layer, Piece, Workspace};
+use super::norm::Norm;
 use super::{Visitor, with_kernel};
 use crate::nn::Precision;
 
@@ -89,4 +93,105 @@ impl Visitor for Linear<'_> {
             packed.forward(rows, inputs, &mut out, &mut input, |_, _| ());
         })
     }
+}
+
+/// The size of a layer of the encoder.
+#[derive(Clone, Copy, Debug)]
+pub struct LayerSize {
+    /// Values in a row.
+    pub hidden: usize,
+    /// Heads of attention, among which these are divided.
+    pub heads: usize,
+    /// Values in a row of the feed-forward part.
+    pub intermediate: usize,
+}
+
+/// A whole layer in `precision`, with weights of its own making: what is returned runs it over rows
+/// of sequences that are as long as `lengths` say, again and again, on one thread.
+pub fn layer(precision: Precision, size: LayerSize, lengths: &[usize]) -> Box<dyn FnMut()> {
+    with_kernel(precision, WholeLayer { size, lengths })
+}
+
+struct WholeLayer<'a> {
+    size: LayerSize,
+    lengths: &'a [usize],
+}
+
+impl Visitor for WholeLayer<'_> {
+    type Output = Box<dyn FnMut()>;
+
+    fn visit<K: Kernel, A: Unscaled>(self, kernel: K, attention: A) -> Self::Output {
+        let LayerSize { hidden, heads, intermediate } = self.size;
+        let linear = |inputs: usize, outputs: usize| {
+            Packed::new(kernel, &wave(inputs * outputs), &wave(outputs), inputs)
+        };
+        let norm = || Norm { weight: vec![1.0; hidden], bias: vec![0.0; hidden], epsilon: 1e-12 };
+        let layer = Layer {
+            qkv: linear(hidden, 3 * hidden),
+            attention_output: linear(hidden, hidden),
+            attention_norm: norm(),
+            intermediate: linear(hidden, intermediate),
+            output: linear(intermediate, hidden),
+            output_norm: norm(),
+        };
+        let shape = Shape { hidden, head_size: hidden / heads, stride: layer.qkv.width() };
+        let sequences = sequences(self.lengths);
+        let mut rows = wave(self.lengths.iter().sum::<usize>() * hidden);
+        let (mut qkv, mut workspace) = (Aligned::new(0), Workspace::new(attention));
+        Box::new(move || {
+            layer.forward(&mut rows, &sequences, &mut qkv, shape, &mut workspace, &mut || ());
+        })
+    }
+}
+
+/// The attention of a layer alone, all heads of it, from queries, keys and values on; otherwise as
+/// [`layer`].
+pub fn attention(precision: Precision, size: LayerSize, lengths: &[usize]) -> Box<dyn FnMut()> {
+    with_kernel(precision, WholeAttention { size, lengths })
+}
+
+struct WholeAttention<'a> {
+    size: LayerSize,
+    lengths: &'a [usize],
+}
+
+impl Visitor for WholeAttention<'_> {
+    type Output = Box<dyn FnMut()>;
+
+    fn visit<K: Kernel, A: Unscaled>(self, _: K, kernel: A) -> Self::Output {
+        let LayerSize { hidden, heads, .. } = self.size;
+        let shape = Shape { hidden, head_size: hidden / heads, stride: 3 * hidden };
+        let mut attention = Attention::new(kernel);
+        let values = wave(self.lengths.iter().sum::<usize>() * shape.stride);
+        let mut qkv = Aligned::new(values.len());
+        attention.convert(&values, &mut qkv);
+        let sequences = sequences(self.lengths);
+        let mut context = vec![0.0; values.len() / 3];
+        Box::new(move || {
+            for Piece { sequence, queries } in &sequences {
+                let qkv = qkv.get(sequence.start * shape.stride..sequence.end * shape.stride);
+                let context = context.get_mut(sequence.start * hidden..sequence.end * hidden);
+                let (Some(qkv), Some(context)) = (qkv, context) else { continue };
+                for head in 0..heads {
+                    attention.attend(qkv, queries.clone(), shape, head, context);
+                }
+            }
+        })
+    }
+}
+
+/// Whole sequences, one after the other.
+fn sequences(lengths: &[usize]) -> Vec<Piece> {
+    let ends = lengths.iter().scan(0, |end, length| {
+        *end += length;
+        Some(*end)
+    });
+    let piece =
+        |(length, end): (&usize, usize)| Piece { sequence: end - length..end, queries: 0..*length };
+    lengths.iter().zip(ends).map(piece).collect()
+}
+
+/// Values below a tenth, all alike to the clock.
+fn wave(count: usize) -> Vec<f32> {
+    (0..count).map(|index| 0.1 * (index as f32 * 0.37).sin()).collect()
 }
