@@ -7,6 +7,7 @@ from safetensors import safe_open
 
 from common import HERE, SENTIMENTS, SHIPPED_TASKS, TOPICS
 from noise import PERTURBATIONS
+from train import AVERAGE_SHARE
 
 SET_NAMES = {
     "test_saudi_lead": "test_saudi, title + lead",
@@ -220,6 +221,13 @@ HOW = {
 }
 
 
+CHOSEN = {
+    "last": "the last weights",
+    "average": "their running average",
+    "mixed": f"{AVERAGE_SHARE:.0%} of their running average and the rest of the last weights",
+}
+
+
 def run_lines(runs):
     """A student of fewer layers is cut from its teacher, so the teacher's runs come first."""
     cut = next((n for n, run in enumerate(runs) if "layers" in run), 0)
@@ -232,7 +240,7 @@ def run_lines(runs):
             "distillation": f"{steps} articles without labels, then {labelled}",
             "masked language": f"{steps} articles",
         }
-        chosen = f"; the {run['chosen']} weights, chosen on dev" if "chosen" in run else ""
+        chosen = f"; {CHOSEN[run['chosen']]}, chosen on dev" if "chosen" in run else ""
         yield (
             f"- {whose} {HOW[run['method']]}: {passes[run['method']]}, batch {run['batch']}, peak learning\n"
             f"  rate {run['lr']} (heads {run['head_lr']}), seed {run['seed']}{chosen}."

@@ -154,9 +154,11 @@ class Classifier(nn.Module):
 
     def pool(self, ids, mask):
         """The mean state [batch, hidden] of `ids` and 0/1 `mask`, both [batch, tokens]."""
-        hidden = self.encoder(ids, attention_mask=mask).last_hidden_state
-        weights = mask.unsqueeze(-1).to(hidden.dtype)
-        return (hidden * weights).sum(1) / weights.sum(1)
+        return mean_of_tokens(self.states(ids, mask), mask)
+
+    def states(self, ids, mask):
+        """The last hidden states [batch, tokens, hidden]."""
+        return self.encoder(ids, attention_mask=mask).last_hidden_state
 
     def forward(self, ids, mask):
         """Logits [batch, labels] a task."""
@@ -166,6 +168,12 @@ class Classifier(nn.Module):
         """The same, of mean states."""
         dropped = self.dropout(pooled)
         return {task: head(dropped) for task, head in self.heads.items()}
+
+
+def mean_of_tokens(values, mask):
+    """[batch, …] of `values`, [batch, tokens, …], over what is not padding."""
+    weights = mask.to(values.dtype).view(*mask.shape, *[1] * (values.dim() - 2))
+    return (values * weights).sum(1) / weights.sum(1)
 
 
 def pad(windows, device="cpu"):

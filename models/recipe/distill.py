@@ -21,7 +21,7 @@ import torch
 from safetensors.torch import load_file
 from torch.nn import functional
 
-from common import SHIPPED_TASKS, Classifier, Shard, pad, write_json
+from common import SHIPPED_TASKS, Classifier, Shard, mean_of_tokens, pad, write_json
 from plans import draw_crop, plan_articles, plan_stage2
 from prepare import link_shards
 from readings import load_shipped
@@ -30,7 +30,7 @@ from train import Trainer, arguments_parser, load_start
 LAYERS = (1, 4, 8, 11)  # of the teacher's twelve: evenly spread, the last among them
 TEMPERATURE = 2.0  # of both sides' answers
 TAUGHT_SHARDS = ("articles", "train")
-STATE_WEIGHT = 1.0  # of the distance of the mean state to the teacher's, where both read the same tokens
+STATE_WEIGHT = 1.0  # of how far the tokens' last states are from the teacher's, where both read the same tokens
 
 
 def main(options=None):
@@ -126,16 +126,20 @@ class Distiller(Trainer):
 
     def losses(self, batch, ids, mask):
         with torch.no_grad():
-            taught = self.teacher.pool(*self.teacher_input(batch, ids, mask))
-            answers = [softened(self.teacher, taught)]
+            teacher_ids, teacher_mask = self.teacher_input(batch, ids, mask)
+            taught = self.teacher.states(teacher_ids, teacher_mask)
+            answers = [softened(self.teacher, mean_of_tokens(taught, teacher_mask))]
             if self.second_teacher:
                 answers.append(softened(self.second_teacher, self.second_teacher.pool(ids, mask)))
-        learnt = self.model.pool(ids, mask)
+        states = self.model.states(ids, mask)
+        learnt = mean_of_tokens(states, mask)
         if self.read_by_teacher:
             of_labels = self.label_losses(batch, self.model.logits(learnt))
             losses = {f"{task} label": loss for task, loss in of_labels.items()}
         else:
-            losses = {"state": STATE_WEIGHT * (1 - functional.cosine_similarity(learnt, taught, dim=1)).mean()}
+            # As DistilBERT's, https://arxiv.org/abs/1910.01108.
+            apart = 1 - functional.cosine_similarity(states, taught, dim=2)
+            losses = {"state": STATE_WEIGHT * mean_of_tokens(apart, mask).mean()}
         for task, answer in softened(self.model, learnt).items():
             target = sum(of[task].exp() for of in answers) / len(answers)
             losses[task] = TEMPERATURE**2 * functional.kl_div(answer, target, reduction="batchmean")
