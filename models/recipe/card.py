@@ -237,8 +237,8 @@ def run_lines(runs):
         labelled = f"{run['epochs']} passes over news/train"
         passes = {
             "labels": f"{steps} texts of the first stage, then {labelled}" if run["stage1_steps"] else labelled,
-            "distillation": f"{steps} articles without labels, then {labelled}",
-            "masked language": f"{steps} articles",
+            "distillation": f"{steps} texts without labels, then {labelled}",
+            "masked language": f"{steps} texts",
         }
         chosen = f"; {CHOSEN[run['chosen']]}, chosen on dev" if "chosen" in run else ""
         yield (

@@ -14,11 +14,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
+from torch.nn import functional
 
 import distill
 from adapt import Adapter
 from card import run_lines
-from common import EOS, LABELS, Shard, build_encoder, digest, pad, write_figures, write_json
+from common import EOS, LABELS, PAD, Shard, build_encoder, digest, pad, write_figures, write_json
 from export import read_parts
 from train import Trainer, arguments_parser
 
@@ -171,6 +172,24 @@ class Runs(unittest.TestCase):
             mean = (answers[0][task].exp() + answers[1][task].exp()) / 2
             due = (mean * (mean.log() - answer)).sum(1).mean() * distill.TEMPERATURE**2
             self.assertAlmostEqual(found[task].item(), due.item(), places=5)
+
+    def test_states_are_compared_token_by_token_and_padding_is_not(self):
+        teacher = self.make_teacher()
+        options = self.options("same", teacher, "--student", teacher)
+        distill.main(options)
+        run = distill.Distiller(distill.parse_arguments(options))
+        run.model.eval()
+        ids, mask = pad([run.window(item) for item in run.plans[1][0]])
+        self.assertAlmostEqual(run.losses([], ids, mask)["state"].item(), 0, places=4)
+        with torch.no_grad():
+            for layer in run.model.encoder.encoder.layer:
+                layer.output.LayerNorm.bias.add_(torch.randn_like(layer.output.LayerNorm.bias))
+        apart = 1 - functional.cosine_similarity(run.model.states(ids, mask), run.teacher.states(ids, mask), dim=2)
+        due = torch.stack([row[: count].mean() for row, count in zip(apart, mask.sum(1))]).mean()
+        for more in (0, 5):
+            losses = run.losses([], functional.pad(ids, (0, more), value=PAD), functional.pad(mask, (0, more)))
+            self.assertAlmostEqual(losses["state"].item(), due.item(), places=4)
+        self.assertGreater(due.item(), 0.01)
 
     def test_figures_of_other_weights_are_left_out(self):
         save_file({"weight": torch.ones(3)}, self.folder / "model.safetensors")

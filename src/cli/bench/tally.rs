@@ -30,15 +30,29 @@ pub(super) struct Window {
     pub(super) end: Instant,
 }
 
+/// How a load is sent.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Sent {
+    /// When an answer comes.
+    OnAnswer,
+    /// When it is due.
+    OnTime,
+}
+
 impl Window {
     pub(super) fn contains(&self, moment: Instant) -> bool {
         self.begin <= moment && moment < self.end
+    }
+
+    fn length(&self) -> Duration {
+        self.end.duration_since(self.begin)
     }
 }
 
 /// Counts of one measurement.
 pub(super) struct Tally {
     window: Window,
+    sent: Sent,
     /// The first answers from the window's begin on, and from its end on.
     answered: [Option<Instant>; 2],
     /// Documents answered within the window, whenever they were sent: the throughput.
@@ -66,10 +80,10 @@ pub(super) struct Sample {
 }
 
 impl Tally {
-    pub(super) fn new(window: Window) -> Self {
+    pub(super) fn new(window: Window, sent: Sent) -> Self {
         let (answered, documents, tokens, operations, cached) = ([None; 2], 0, 0, 0.0, 0);
         let (errors, latencies) = (BTreeMap::new(), histogram());
-        Self { window, answered, documents, tokens, operations, cached, errors, latencies }
+        Self { window, sent, answered, documents, tokens, operations, cached, errors, latencies }
     }
 
     /// Counts a document that was to be sent at `due` and was answered at `finished`. It is
@@ -112,12 +126,17 @@ impl Tally {
         }
     }
 
-    /// From the first answer in the window to the first after it: answers come a batch at a time,
-    /// and what the window's own ends cut of a batch would count as a whole one or none.
+    /// What throughput is over: the window; but in a closed loop the time from the first answer in
+    /// it to the first after it. Answers come a batch at a time, and what the window's ends cut of
+    /// one would count as a whole one or none. If that is less than half the window, so that much
+    /// of it passed without an answer, it is the window after all.
     fn seconds(&self) -> f64 {
-        let [begin, end] = self.answered;
-        let (begin, end) = (begin.unwrap_or(self.window.begin), end.unwrap_or(self.window.end));
-        end.saturating_duration_since(begin).as_secs_f64()
+        let whole = self.window.length();
+        let time = match (self.sent, self.answered) {
+            (Sent::OnAnswer, [Some(first), Some(after)]) => after.duration_since(first),
+            _ => whole,
+        };
+        if time < whole / 2 { whole.as_secs_f64() } else { time.as_secs_f64() }
     }
 
     /// What was counted.
@@ -148,11 +167,40 @@ fn micros(time: Duration) -> u64 {
 mod tests {
     use super::*;
 
-    #[test]
-    fn throughput_is_of_answers_within_the_window_and_latency_of_those_sampled() {
+    /// The tally of answers of 10 tokens at these halves of a second, of a window of two seconds.
+    fn answered_at(sent: Sent, halves: &[u32]) -> Sample {
         let begin = Instant::now();
         let second = Duration::from_secs(1);
-        let mut tally = Tally::new(Window { begin, end: begin + 2 * second });
+        let mut tally = Tally::new(Window { begin, end: begin + 2 * second }, sent);
+        for half in halves {
+            let done = Done { tokens: 10, operations: 5.0, cached: false };
+            tally.record(begin, begin + second / 2 * *half, false, Ok(done));
+        }
+        tally.sample()
+    }
+
+    #[test]
+    fn throughput_is_of_answers_within_the_window() {
+        let per_s = |sent, halves: &[u32]| answered_at(sent, halves).documents_per_s;
+        // From the first in the window, at half a second, to the first after, at two and a half.
+        assert_eq!(per_s(Sent::OnAnswer, &[1, 2, 5, 6]), 1.0);
+        assert_eq!(per_s(Sent::OnAnswer, &[6, 2, 5, 1]), 1.0);
+        // From one second to two, and by the window.
+        assert_eq!(per_s(Sent::OnAnswer, &[2, 2, 3, 4]), 3.0);
+        assert_eq!(per_s(Sent::OnTime, &[2, 2, 3, 4]), 1.5);
+        // None after, none within, and one just before the end.
+        assert_eq!(per_s(Sent::OnAnswer, &[2, 3]), 1.0);
+        assert_eq!(per_s(Sent::OnAnswer, &[5]), 0.0);
+        assert_eq!(per_s(Sent::OnAnswer, &[3, 4]), 0.5);
+        let sample = answered_at(Sent::OnTime, &[0, 1]);
+        assert_eq!((sample.tokens_per_s, sample.operations_per_s), (10.0, 5.0));
+    }
+
+    #[test]
+    fn latencies_and_errors_are_of_those_sampled() {
+        let begin = Instant::now();
+        let second = Duration::from_secs(1);
+        let mut tally = Tally::new(Window { begin, end: begin + 2 * second }, Sent::OnTime);
         let done = Done { tokens: 10, operations: 5.0, cached: false };
         let at = |halves: u32| begin + second / 2 * halves;
         tally.record(at(0), at(3), true, Ok(done));
@@ -164,9 +212,7 @@ mod tests {
         tally.record(at(3), at(3), false, Err("overloaded".to_owned()));
         tally.fail("unfinished", 0);
         let sample = tally.sample();
-        // Two, from the first at one second to the first after the window, at two and a half.
-        assert_eq!((sample.documents_per_s * 1.5, sample.tokens_per_s * 1.5), (2.0, 20.0));
-        assert_eq!((sample.operations_per_s * 1.5, sample.cached), (10.0, 1));
+        assert_eq!((sample.documents_per_s, sample.cached), (1.0, 1));
         assert_eq!(sample.errors, BTreeMap::from([("overloaded".to_owned(), 1)]));
         assert_eq!(sample.latencies.len(), 3);
         assert!(sample.latencies.max().abs_diff(1_500_000) < 2_000);

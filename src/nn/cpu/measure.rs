@@ -191,7 +191,11 @@ fn sequences(lengths: &[usize]) -> Vec<Piece> {
     lengths.iter().zip(ends).map(piece).collect()
 }
 
-/// Values below a tenth, all alike to the clock.
+/// Values up to a tenth, on steps of 7 bits, as the weights of the shipped models.
 fn wave(count: usize) -> Vec<f32> {
-    (0..count).map(|index| 0.1 * (index as f32 * 0.37).sin()).collect()
+    let steps = |index: usize| match index % 97 {
+        0 => 63.0,
+        _ => (63.0 * (index as f32 * 0.37).sin()).round(),
+    };
+    (0..count).map(|index| steps(index) / 630.0).collect()
 }
