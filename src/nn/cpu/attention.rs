@@ -73,11 +73,12 @@ impl<A: Unscaled> Attention<A> {
         self.products.pack_rows(&rows(part(1)), head_size, &mut self.keys);
         self.products.pack_columns(&rows(part(2)), head_size, &mut self.values);
         let queries = part(0).get(queries.start * stride..).unwrap_or_default();
+        let mut scope = self.products.scope();
         let blocks = queries.chunks(QUERIES * stride).zip(context.chunks_mut(QUERIES * hidden));
         for (values, context) in blocks {
             let queries = Rows { values, stride, count: context.len() / hidden };
-            self.score(&queries, head_size, count);
-            self.mix(queries.count, head_size, count);
+            self.score(&mut scope, &queries, head_size, count);
+            self.mix(&mut scope, queries.count, head_size, count);
             let rows = self.mixed.chunks_exact(self.products.width(head_size)).zip(self.sums);
             for (context, (mixed, sum)) in context.chunks_exact_mut(hidden).zip(rows) {
                 let context = context.get_mut(head * head_size..).unwrap_or_default();
@@ -90,17 +91,24 @@ impl<A: Unscaled> Attention<A> {
     }
 
     /// The exponentials of queries and `keys` keys, and their sums.
-    fn score(&mut self, queries: &Rows<'_, A::Activation>, head_size: usize, keys: usize) {
-        let (width, depth) = (self.products.width(keys), Products::<A>::depth(head_size));
+    fn score(
+        &mut self,
+        scope: &mut A::Scope,
+        queries: &Rows<'_, A::Activation>,
+        head_size: usize,
+        keys: usize,
+    ) {
+        let (width, depth) = (self.products.width(keys), Products::<A>::depth_of_rows(head_size));
         self.scores.at_least(QUERIES * width);
-        self.products.multiply(queries, depth, &self.keys, &mut self.scores, width);
+        self.products.multiply(scope, queries, depth, &self.keys, &mut self.scores, width);
         let sums = self.sums.get_mut(..queries.count).unwrap_or_default();
         exponentials(&mut self.scores, keys, width, sums, A::EXACT);
     }
 
     /// The sums of `values` values, weighed by the exponentials.
-    fn mix(&mut self, queries: usize, head_size: usize, values: usize) {
-        let (stride, depth) = (self.products.width(values), Products::<A>::depth(values));
+    fn mix(&mut self, scope: &mut A::Scope, queries: usize, head_size: usize, values: usize) {
+        let (stride, depth) =
+            (self.products.width(values), Products::<A>::depth_of_columns(values));
         let weights = match A::as_activations(&self.scores) {
             Some(weights) => weights,
             None => {
@@ -113,6 +121,6 @@ impl<A: Unscaled> Attention<A> {
         let rows = Rows { values: weights, stride, count: queries };
         let width = self.products.width(head_size);
         self.mixed.at_least(QUERIES * width);
-        self.products.multiply(&rows, depth, &self.values, &mut self.mixed, width);
+        self.products.multiply(scope, &rows, depth, &self.values, &mut self.mixed, width);
     }
 }

@@ -9,14 +9,10 @@ use super::kernels::{Aligned, Input, Kernel, Packed, Unscaled};
 use super::math::gelu;
 use super::norm::Norm;
 
-/// Rows that go through the feed-forward part at once, at most: what they are there, four
-/// times as wide as elsewhere, should stay in the cache of a core.
-const BLOCK: usize = 48;
-
 /// Rows whose queries, keys and values are computed before attention reads them, unless one
 /// sequence has more. They stay in the last cache; the second would hold half as many, which
 /// divides into blocks less evenly.
-const GROUP_ROWS: usize = 4 * BLOCK;
+const GROUP_ROWS: usize = 192;
 
 /// The weights of a layer.
 pub(super) struct Layer<K: Kernel> {
@@ -34,13 +30,13 @@ pub(super) struct Layer<K: Kernel> {
 pub(super) struct Workspace<K: Kernel, A: Unscaled> {
     input: Input<K>,
     attention: Attention<A>,
-    /// `[BLOCK, stride]`, unless attention is in f32.
+    /// `[block, stride]`, unless attention is in f32.
     qkv: Aligned<f32>,
     /// `[rows, hidden]`.
     context: Aligned<f32>,
-    /// `[BLOCK, intermediate]`.
+    /// `[block, intermediate]`.
     inner: Aligned<f32>,
-    /// `[BLOCK, hidden]`.
+    /// `[block, hidden]`.
     update: Aligned<f32>,
 }
 
@@ -107,7 +103,7 @@ impl<K: Kernel> Layer<K> {
         workspace: &mut Workspace<K, A>,
         pause: &mut dyn FnMut(),
     ) {
-        let block = block(hidden.len() / shape.hidden);
+        let block = block::<K>(hidden.len() / shape.hidden);
         let blocks = hidden.chunks(block * shape.hidden).zip(qkv.chunks_mut(block * shape.stride));
         for (hidden, qkv) in blocks {
             pause();
@@ -149,7 +145,7 @@ impl<K: Kernel> Layer<K> {
             rest = others;
         }
 
-        let block = block(hidden.len() / shape.hidden);
+        let block = block::<K>(hidden.len() / shape.hidden);
         update.at_least(block * self.output.width().max(self.attention_output.width()));
         inner.at_least(block * self.intermediate.width());
         let blocks =
@@ -192,9 +188,9 @@ fn rows(pieces: &[Piece]) -> usize {
     pieces.iter().map(|piece| piece.queries.len()).sum()
 }
 
-/// Rows in a block: as few blocks as `BLOCK` allows, as even as can be.
-fn block(rows: usize) -> usize {
-    rows.div_ceil(rows.div_ceil(BLOCK).max(1)).max(1)
+/// Rows in a block: as few blocks as the kernel allows, as even as can be.
+fn block<K: Kernel>(rows: usize) -> usize {
+    rows.div_ceil(rows.div_ceil(K::BLOCK).max(1)).max(1)
 }
 
 #[cfg(test)]

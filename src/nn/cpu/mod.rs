@@ -24,7 +24,7 @@ mod tests;
 pub(super) use self::dense::Dense;
 use self::kernels::{Bf16, F32, Int8, Kernel, Unscaled};
 #[cfg(target_arch = "x86_64")]
-use self::kernels::{Bf16Avx512, Int8Avx2, Int8Avx512Vnni, Int8AvxVnni};
+use self::kernels::{Bf16Amx, Bf16Avx512, Int8Amx, Int8Avx2, Int8Avx512Vnni, Int8AvxVnni};
 pub(super) use self::load::Source;
 use super::{Encoder, Precision};
 use crate::bundle::BundleError;
@@ -80,14 +80,18 @@ fn with_kernel<V: Visitor>(precision: Precision, visitor: V) -> V::Output {
         Precision::F32 => visitor.visit(F32::new(), F32::new()),
         Precision::Bf16 => {
             #[cfg(target_arch = "x86_64")]
-            if let Some(kernel) = Bf16Avx512::new() {
+            if let Some(kernel) = Bf16Amx::new() {
+                return visitor.visit(kernel, kernel);
+            } else if let Some(kernel) = Bf16Avx512::new() {
                 return visitor.visit(kernel, kernel);
             }
             visitor.visit(Bf16::new(), F32::new())
         }
         Precision::Int8 => {
             #[cfg(target_arch = "x86_64")]
-            if let Some(kernel) = Int8Avx512Vnni::new() {
+            if let (Some(kernel), Some(attention)) = (Int8Amx::new(), Bf16Amx::new()) {
+                return visitor.visit(kernel, attention);
+            } else if let Some(kernel) = Int8Avx512Vnni::new() {
                 return match Bf16Avx512::new() {
                     Some(attention) => visitor.visit(kernel, attention),
                     None => visitor.visit(kernel, F32::new()),

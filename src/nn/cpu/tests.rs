@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::attention::{Attention, Shape};
 #[cfg(target_arch = "x86_64")]
-use super::kernels::Bf16Avx512;
+use super::kernels::{Bf16Amx, Bf16Avx512};
 use super::kernels::{F32, Kernel, Unscaled};
 use super::math::{exponentials, gelu};
 use super::norm::Norm;
@@ -137,10 +137,16 @@ proptest! {
         let shape = Shape { hidden, head_size, stride };
         let context = attend(F32::new(), &qkv, first, shape);
         #[cfg(target_arch = "x86_64")]
-        if let Some(kernel) = Bf16Avx512::new() {
-            // Of values between -1 and 1, which bf16 rounds by up to 1 in 512, as it does weights.
-            let errors = attend(kernel, &qkv, first, shape).into_iter().zip(&context);
-            prop_assert!(errors.map(|(one, other)| (one - other).abs()).all(|error| error < 0.02));
+        {
+            let near = |other: Vec<f32>| {
+                // Of values between -1 and 1, which bf16 rounds by up to 1 in 512, as it does weights.
+                let errors = other.into_iter().zip(&context);
+                errors.map(|(one, other)| (one - other).abs()).all(|error| error < 0.02)
+            };
+            let avx512 = Bf16Avx512::new();
+            prop_assert!(avx512.is_none_or(|kernel| near(attend(kernel, &qkv, first, shape))));
+            let amx = Bf16Amx::new();
+            prop_assert!(amx.is_none_or(|kernel| near(attend(kernel, &qkv, first, shape))));
         }
         let at = |token: usize, part: usize, head: usize, index: usize| {
             f64::from(qkv[token * stride + part * hidden + head * head_size + index])

@@ -36,6 +36,7 @@ impl Bf16 {
 impl Kernel for Bf16 {
     type Activation = f32;
     type Weight = bf16;
+    type Scope = ();
 
     const GROUP: usize = 1;
     const EXACT: bool = false;
@@ -60,7 +61,9 @@ impl Kernel for Bf16 {
         convert_weights(row, out)
     }
 
-    fn multiply(self, panel: Panel<'_, Self>) {
+    fn scope(self) {}
+
+    fn multiply(self, (): &mut (), panel: Panel<'_, Self>) {
         let width = self.panel_width();
         panel.check(width);
         let Panel { activations, stride, depth, weights, bias, out, out_stride, expanded, .. } =
@@ -115,6 +118,7 @@ impl Bf16Avx512 {
 impl Kernel for Bf16Avx512 {
     type Activation = bf16;
     type Weight = bf16;
+    type Scope = ();
 
     const GROUP: usize = 2;
     const EXACT: bool = false;
@@ -140,7 +144,9 @@ impl Kernel for Bf16Avx512 {
         convert_weights(row, out)
     }
 
-    fn multiply(self, mut panel: Panel<'_, Self>) {
+    fn scope(self) {}
+
+    fn multiply(self, (): &mut (), mut panel: Panel<'_, Self>) {
         panel.check(self.panel_width());
         // SAFETY: a value of `Self` exists, so the machine has the instructions; the panel is checked.
         unsafe { multiply(&mut panel) }

@@ -29,6 +29,7 @@ impl F32 {
 impl Kernel for F32 {
     type Activation = f32;
     type Weight = f32;
+    type Scope = ();
 
     const GROUP: usize = 1;
     const EXACT: bool = true;
@@ -65,7 +66,9 @@ impl Kernel for F32 {
         Column::PLAIN
     }
 
-    fn multiply(self, panel: Panel<'_, Self>) {
+    fn scope(self) {}
+
+    fn multiply(self, (): &mut (), panel: Panel<'_, Self>) {
         let Panel { activations, stride, depth, weights, bias, out, out_stride, .. } = panel;
         let rows = panel.rows.len();
         self.product(Product { activations, stride, rows, depth, weights, bias, out, out_stride });

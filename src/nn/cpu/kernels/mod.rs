@@ -11,6 +11,8 @@
 //! the tests, which it must equal.
 
 mod aligned;
+#[cfg(target_arch = "x86_64")]
+mod amx;
 mod bf16;
 mod f32;
 mod int8;
@@ -23,6 +25,8 @@ mod tiles;
 mod transpose;
 
 pub(super) use self::aligned::Aligned;
+#[cfg(target_arch = "x86_64")]
+pub(super) use self::amx::{Bf16Amx, Int8Amx};
 pub(super) use self::bf16::Bf16;
 #[cfg(target_arch = "x86_64")]
 pub(super) use self::bf16::Bf16Avx512;
@@ -40,9 +44,19 @@ pub(super) trait Kernel: Copy + Send + Sync + 'static {
     type Activation: Copy + Default + Send + Sync + 'static;
     /// A weight as it is stored.
     type Weight: Copy + Default + Send + Sync + 'static;
+    /// What of the processor is set apart for products while a value of it lives.
+    type Scope;
 
-    /// Steps of the depth that one instruction takes; depths are padded to a multiple.
+    /// Steps of the depth whose products one lane of an instruction adds up.
     const GROUP: usize;
+
+    /// Steps of the depth that are read at once; depths of weights are padded to a multiple.
+    const DEPTH: usize = Self::GROUP;
+
+    /// Rows that go through a part of a layer at once, at most: what they are in the feed-forward
+    /// part, four times as wide as elsewhere, should stay in the cache of a core. The more there
+    /// are, the less often weights are fetched from the next one.
+    const BLOCK: usize = 48;
 
     /// Whether activations are f32 as they are, not rounded to fewer bits.
     const EXACT: bool;
@@ -79,11 +93,14 @@ pub(super) trait Kernel: Copy + Send + Sync + 'static {
         Extras::default()
     }
 
+    /// Begins a few products, one after the other on this thread.
+    fn scope(self) -> Self::Scope;
+
     /// Multiplies rows of activations with one panel.
     ///
     /// # Panics
     /// If the slices of `panel` are shorter than its shape says.
-    fn multiply(self, panel: Panel<'_, Self>);
+    fn multiply(self, scope: &mut Self::Scope, panel: Panel<'_, Self>);
 
     /// Runs the kernel's multiply-adds `steps` times on registers alone, as many at a time as
     /// keep the multipliers busy. Returns how many operations that were: a multiplication and
@@ -174,7 +191,29 @@ pub(super) struct Panel<'a, K: Kernel> {
     pub(super) expanded: &'a mut Vec<f32>,
 }
 
-impl<K: Kernel> Panel<'_, K> {
+impl<'a, K: Kernel> Panel<'a, K> {
+    /// The same for another kernel that lays out panels as `K` does.
+    #[cfg(target_arch = "x86_64")]
+    fn of<L>(self) -> Panel<'a, L>
+    where
+        L: Kernel<Activation = K::Activation, Weight = K::Weight>,
+    {
+        Panel {
+            activations: self.activations,
+            stride: self.stride,
+            rows: self.rows,
+            depth: self.depth,
+            weights: self.weights,
+            scales: self.scales,
+            bias: self.bias,
+            sums: self.sums,
+            extras: self.extras,
+            out: self.out,
+            out_stride: self.out_stride,
+            expanded: self.expanded,
+        }
+    }
+
     /// That every slice holds what a tile will read of it, on which unsafe code relies.
     fn check(&self, width: usize) {
         assert!(self.depth.is_multiple_of(K::GROUP), "depth {} is not padded", self.depth);

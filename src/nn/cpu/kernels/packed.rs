@@ -21,7 +21,7 @@ pub(in super::super) struct Packed<K: Kernel> {
 impl<K: Kernel> Packed<K> {
     /// Packs `weights`, `[outputs, inputs]`, and `bias`, `[outputs]`.
     pub(in super::super) fn new(kernel: K, weights: &[f32], bias: &[f32], inputs: usize) -> Self {
-        let (width, depth) = (kernel.panel_width(), inputs.next_multiple_of(K::GROUP));
+        let (width, depth) = (kernel.panel_width(), inputs.next_multiple_of(K::DEPTH));
         let outputs = bias.len().next_multiple_of(width);
         let mut packed = Self {
             kernel,
@@ -83,6 +83,7 @@ impl<K: Kernel> Packed<K> {
                 (&*input.values, self.depth)
             }
         };
+        let mut scope = self.kernel.scope();
         let width = self.kernel.panel_width();
         let weights = self.weights.chunks_exact(width * self.depth);
         let scales = self.scales.chunks_exact(width);
@@ -90,20 +91,23 @@ impl<K: Kernel> Packed<K> {
         let panels = weights.zip(columns).zip(&self.extras);
         for (panel, ((weights, ((scales, bias), sums)), extras)) in panels.enumerate() {
             let Some(out) = out.get_mut(panel * width..) else { return };
-            self.kernel.multiply(Panel {
-                activations,
-                stride,
-                rows: &input.rows,
-                depth: self.depth,
-                weights,
-                scales,
-                bias,
-                sums,
-                extras,
-                out: &mut *out,
-                out_stride: self.width(),
-                expanded: &mut input.expanded,
-            });
+            self.kernel.multiply(
+                &mut scope,
+                Panel {
+                    activations,
+                    stride,
+                    rows: &input.rows,
+                    depth: self.depth,
+                    weights,
+                    scales,
+                    bias,
+                    sums,
+                    extras,
+                    out: &mut *out,
+                    out_stride: self.width(),
+                    expanded: &mut input.expanded,
+                },
+            );
             then(out, width);
         }
     }

@@ -37,6 +37,11 @@ impl<A: Unscaled> Products<A> {
         }
     }
 
+    /// Begins a few products.
+    pub(in super::super) fn scope(&self) -> A::Scope {
+        self.kernel.scope()
+    }
+
     /// Converts activations for the kernel, of any number of rows, since none has a scale. `out`
     /// may be longer.
     pub(in super::super) fn convert(&self, values: &[f32], out: &mut [A::Activation]) {
@@ -50,9 +55,15 @@ impl<A: Unscaled> Products<A> {
         outputs.next_multiple_of(self.kernel.panel_width())
     }
 
-    /// Steps of the depth that a product takes for `inputs`, the last of which meet zeros.
-    pub(in super::super) fn depth(inputs: usize) -> usize {
+    /// Steps of the depth that [`pack_rows`](Self::pack_rows) makes of `inputs`, of which the last
+    /// meets a zero.
+    pub(in super::super) fn depth_of_rows(inputs: usize) -> usize {
         inputs.next_multiple_of(A::GROUP)
+    }
+
+    /// Those that [`pack_columns`](Self::pack_columns) makes of `rows`, of which the last meet zeros.
+    pub(in super::super) fn depth_of_columns(rows: usize) -> usize {
+        rows.next_multiple_of(A::DEPTH)
     }
 
     /// Packs rows, each of which has the first `inputs` of its values for one output.
@@ -62,7 +73,7 @@ impl<A: Unscaled> Products<A> {
         inputs: usize,
         panels: &mut Aligned<A::Weight>,
     ) {
-        let (width, depth) = (self.kernel.panel_width(), Self::depth(inputs));
+        let (width, depth) = (self.kernel.panel_width(), Self::depth_of_rows(inputs));
         panels.at_least(self.width(rows.count) * depth);
         let panels = panels.chunks_exact_mut(width * depth);
         for (panel, first) in panels.zip((0..rows.count).step_by(width)) {
@@ -93,13 +104,14 @@ impl<A: Unscaled> Products<A> {
         outputs: usize,
         panels: &mut Aligned<A::Weight>,
     ) {
-        let (width, depth) = (self.kernel.panel_width(), Self::depth(rows.count));
+        let (width, depth) = (self.kernel.panel_width(), Self::depth_of_columns(rows.count));
         panels.at_least(self.width(outputs) * depth);
         let panels = panels.chunks_exact_mut(width * depth);
         for (panel, first) in panels.zip((0..outputs).step_by(width)) {
             let lanes = width.min(outputs - first);
             let groups = rows.values.chunks(A::GROUP * rows.stride);
-            for (places, group) in panel.chunks_exact_mut(width * A::GROUP).zip(groups) {
+            let mut places = panel.chunks_exact_mut(width * A::GROUP);
+            for (group, places) in groups.zip(places.by_ref()) {
                 let row = |step: usize| {
                     let row = group.get(step * rows.stride + first..);
                     row.and_then(|row| row.get(..lanes)).unwrap_or(&self.padding)
@@ -112,12 +124,14 @@ impl<A: Unscaled> Products<A> {
                     place.copy_from_slice(&[*pair.0, *pair.1]);
                 }
             }
+            places.for_each(|places| places.fill(A::Weight::default()));
         }
     }
 
     /// Multiplies rows with panels of `depth` steps, to `out`, `[rows, width]`.
     pub(in super::super) fn multiply(
         &mut self,
+        scope: &mut A::Scope,
         rows: &Rows<'_, A::Activation>,
         depth: usize,
         panels: &[A::Weight],
@@ -127,20 +141,23 @@ impl<A: Unscaled> Products<A> {
         self.rows.resize(rows.count, Row::PLAIN);
         let lanes = self.kernel.panel_width();
         for (weights, first) in panels.chunks_exact(lanes * depth).zip((0..width).step_by(lanes)) {
-            self.kernel.multiply(Panel {
-                activations: rows.values,
-                stride: rows.stride,
-                rows: &self.rows,
-                depth,
-                weights,
-                scales: &self.ones,
-                bias: &self.zeros,
-                sums: &self.sums,
-                extras: &self.extras,
-                out: out.get_mut(first..).unwrap_or_default(),
-                out_stride: width,
-                expanded: &mut self.expanded,
-            });
+            self.kernel.multiply(
+                scope,
+                Panel {
+                    activations: rows.values,
+                    stride: rows.stride,
+                    rows: &self.rows,
+                    depth,
+                    weights,
+                    scales: &self.ones,
+                    bias: &self.zeros,
+                    sums: &self.sums,
+                    extras: &self.extras,
+                    out: out.get_mut(first..).unwrap_or_default(),
+                    out_stride: width,
+                    expanded: &mut self.expanded,
+                },
+            );
         }
     }
 }

@@ -19,7 +19,7 @@ struct Case {
 fn case() -> impl Strategy<Value = Case> {
     // Rows are of both signs alike, nearly all positive as after GELU, or all positive.
     let least = prop::sample::select(vec![-2.0_f32, -0.2, 0.5]);
-    (1_usize..40, 1_usize..90, 1_usize..70, least).prop_flat_map(
+    (1_usize..70, prop_oneof![1_usize..90, Just(128), Just(192)], 1_usize..70, least).prop_flat_map(
         |(rows, inputs, outputs, least)| {
             let values = |count| prop::collection::vec(-2.0_f32..2.0, count);
             let activations = prop::collection::vec(least..2.0, rows * inputs);
@@ -56,10 +56,10 @@ impl Case {
     /// has padding after it, as another layer leaves it.
     fn forward_rows<K: Kernel>(&self, kernel: K, rows: &[f32]) -> Vec<f32> {
         let mut input = Input::default();
-        let broken = vec![f32::NAN; 100 * 40];
-        let mut out = vec![0.0; 40 * kernel.panel_width()];
-        let before = Packed::new(kernel, &[1.0; 100], &[0.0], 100);
-        before.forward(&broken, 100, &mut out, &mut input, |_, _| ());
+        let broken = vec![f32::NAN; 200 * 70];
+        let mut out = vec![0.0; 70 * kernel.panel_width()];
+        let before = Packed::new(kernel, &[1.0; 200], &[0.0], 200);
+        before.forward(&broken, 200, &mut out, &mut input, |_, _| ());
 
         let packed = Packed::new(kernel, &self.weights, &self.bias, self.inputs);
         let stride = self.inputs + 7;
@@ -146,6 +146,9 @@ macro_rules! with_int8 {
             if let Some($kernel) = Int8Avx512Vnni::new() {
                 $check;
             }
+            if let Some($kernel) = Int8Amx::new() {
+                $check;
+            }
         }
     }};
 }
@@ -161,8 +164,13 @@ proptest! {
         let twin = case.twin(|value| bf16::from_f32(value).to_f32());
         prop_assert!(near(&case.forward(Bf16::new()), &twin));
         #[cfg(target_arch = "x86_64")]
-        if let Some(kernel) = Bf16Avx512::new() {
-            prop_assert!(near(&case.forward(kernel), &twin));
+        {
+            if let Some(kernel) = Bf16Avx512::new() {
+                prop_assert!(near(&case.forward(kernel), &twin));
+            }
+            if let Some(kernel) = Bf16Amx::new() {
+                prop_assert!(near(&case.forward(kernel), &twin));
+            }
         }
     }
 
@@ -200,8 +208,13 @@ proptest! {
         }
         prop_assert!(check(F32::new(), count, inputs, beside));
         #[cfg(target_arch = "x86_64")]
-        if let Some(kernel) = Bf16Avx512::new() {
-            prop_assert!(check(kernel, count, inputs, beside));
+        {
+            if let Some(kernel) = Bf16Avx512::new() {
+                prop_assert!(check(kernel, count, inputs, beside));
+            }
+            if let Some(kernel) = Bf16Amx::new() {
+                prop_assert!(check(kernel, count, inputs, beside));
+            }
         }
     }
 
@@ -213,7 +226,10 @@ proptest! {
         }
         prop_assert!(check(&case, F32::new()) && check(&case, Bf16::new()));
         #[cfg(target_arch = "x86_64")]
-        prop_assert!(Bf16Avx512::new().is_none_or(|kernel| check(&case, kernel)));
+        {
+            prop_assert!(Bf16Avx512::new().is_none_or(|kernel| check(&case, kernel)));
+            prop_assert!(Bf16Amx::new().is_none_or(|kernel| check(&case, kernel)));
+        }
         with_int8!(kernel => prop_assert!(check(&case, kernel), "{}", kernel.name()));
     }
 
@@ -229,7 +245,10 @@ proptest! {
         let row = place / case.inputs;
         prop_assert!(check(&case, F32::new(), row) && check(&case, Bf16::new(), row));
         #[cfg(target_arch = "x86_64")]
-        prop_assert!(Bf16Avx512::new().is_none_or(|kernel| check(&case, kernel, row)));
+        {
+            prop_assert!(Bf16Avx512::new().is_none_or(|kernel| check(&case, kernel, row)));
+            prop_assert!(Bf16Amx::new().is_none_or(|kernel| check(&case, kernel, row)));
+        }
         with_int8!(kernel => prop_assert!(check(&case, kernel, row), "{}", kernel.name()));
         case.rows[place] = f32::INFINITY;
         with_int8!(kernel => prop_assert!(check(&case, kernel, row), "{}", kernel.name()));

@@ -41,6 +41,7 @@ impl Int8Avx2 {
 impl Kernel for Int8Avx2 {
     type Activation = u8;
     type Weight = i8;
+    type Scope = ();
 
     const GROUP: usize = GROUP;
     const EXACT: bool = false;
@@ -80,7 +81,9 @@ impl Kernel for Int8Avx2 {
         extras
     }
 
-    fn multiply(self, mut panel: Panel<'_, Self>) {
+    fn scope(self) {}
+
+    fn multiply(self, (): &mut (), mut panel: Panel<'_, Self>) {
         panel.check(WIDTH);
         // SAFETY: a value of `Self` exists, so the machine has AVX2 and FMA; the panel is checked.
         unsafe { multiply(&mut panel) }

@@ -15,6 +15,7 @@ pub(in super::super::super) struct Int8;
 impl Kernel for Int8 {
     type Activation = u8;
     type Weight = i8;
+    type Scope = ();
 
     const GROUP: usize = GROUP;
     const EXACT: bool = false;
@@ -36,7 +37,9 @@ impl Kernel for Int8 {
         quantize_weights(row, out)
     }
 
-    fn multiply(self, panel: Panel<'_, Self>) {
+    fn scope(self) {}
+
+    fn multiply(self, (): &mut (), panel: Panel<'_, Self>) {
         panel.check(WIDTH);
         let rows = panel.activations.chunks(panel.stride.max(1)).zip(panel.rows);
         for ((row, Row { scale: row_scale, zero }), out) in

@@ -114,6 +114,7 @@ macro_rules! int8 {
         impl Kernel for $kernel {
             type Activation = u8;
             type Weight = i8;
+            type Scope = ();
 
             const GROUP: usize = GROUP;
             const EXACT: bool = false;
@@ -135,7 +136,9 @@ macro_rules! int8 {
                 quantize_weights(row, out)
             }
 
-            fn multiply(self, mut panel: Panel<'_, Self>) {
+            fn scope(self) {}
+
+            fn multiply(self, (): &mut (), mut panel: Panel<'_, Self>) {
                 panel.check(self.panel_width());
                 // SAFETY: a value of `Self` exists, so the machine has the instructions; the panel
                 // is checked.

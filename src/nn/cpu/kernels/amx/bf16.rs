@@ -1,0 +1,115 @@
+//! bf16 with AMX-BF16: `tdpbf16ps` adds the products of 32 pairs to each of 16 by 16 sums in f32.
+#![allow(unsafe_code, reason = "instructions of AMX, and tiles without bounds checks")]
+
+use std::arch::asm;
+
+use half::bf16;
+
+use super::super::bf16::Bf16Avx512;
+use super::super::{Column, Kernel, Panel, Row, Rows, Unscaled};
+use super::{
+    PEAK_TILES, ROW_BYTES, ROWS, Source, Tiles, WIDTH, blocks, features, multiply_bf16, start_from,
+    store,
+};
+
+/// bf16 with AMX. What stands around the products is that of AVX512-BF16.
+#[derive(Clone, Copy, Debug)]
+pub(in super::super::super) struct Bf16Amx(Bf16Avx512);
+
+impl Bf16Amx {
+    /// If this machine has the instructions.
+    pub(in super::super::super) fn new() -> Option<Self> {
+        Bf16Avx512::new().filter(|_| features().bf16).map(Self)
+    }
+}
+
+impl Kernel for Bf16Amx {
+    type Activation = bf16;
+    type Weight = bf16;
+    type Scope = Tiles;
+
+    const GROUP: usize = Bf16Avx512::GROUP;
+    const DEPTH: usize = ROW_BYTES / size_of::<bf16>();
+    const BLOCK: usize = 192;
+    const EXACT: bool = false;
+    const FASTER: bool = true;
+
+    fn name(self) -> &'static str {
+        "amx-bf16"
+    }
+
+    fn panel_width(self) -> usize {
+        WIDTH
+    }
+
+    fn convert(self, row: &[f32], out: &mut [bf16]) -> Row {
+        self.0.convert(row, out)
+    }
+
+    fn convert_weights(self, row: &[f32], out: &mut [bf16]) -> Column {
+        self.0.convert_weights(row, out)
+    }
+
+    fn scope(self) -> Tiles {
+        // SAFETY: a value of `Self` exists, so the machine has AMX.
+        unsafe { Tiles::new() }
+    }
+
+    fn multiply(self, tiles: &mut Tiles, mut panel: Panel<'_, Self>) {
+        if !panel.depth.is_multiple_of(Self::DEPTH) {
+            // A head that is not as wide as tiles, whose queries are read in place.
+            return self.0.multiply(&mut (), panel.of());
+        }
+        panel.check(WIDTH);
+        // SAFETY: a value of `Self` exists, so the machine has the instructions; the panel is checked.
+        unsafe { multiply(tiles, &mut panel) }
+    }
+
+    fn peak(self, steps: usize) -> usize {
+        // SAFETY: a value of `Self` exists, so the machine has AMX.
+        unsafe {
+            let mut tiles = Tiles::new();
+            tiles.fit(ROWS, ROWS);
+            for _ in 0..steps {
+                asm!(
+                    "tdpbf16ps tmm0, tmm4, tmm6",
+                    "tdpbf16ps tmm1, tmm4, tmm7",
+                    "tdpbf16ps tmm2, tmm5, tmm6",
+                    "tdpbf16ps tmm3, tmm5, tmm7",
+                    options(nostack, nomem)
+                );
+            }
+        }
+        2 * steps * PEAK_TILES * ROWS * ROWS * Self::DEPTH
+    }
+}
+
+impl Unscaled for Bf16Amx {
+    fn pack(self, outputs: &Rows<'_, bf16>, inputs: usize, panel: &mut [bf16]) -> usize {
+        self.0.pack(outputs, inputs, panel)
+    }
+}
+
+/// # Safety
+/// `panel` is checked.
+unsafe fn multiply(tiles: &mut Tiles, panel: &mut Panel<'_, Bf16Amx>) {
+    for (row, first, second) in blocks(panel.rows.len()) {
+        tiles.fit(first, second);
+        // SAFETY: `Panel::check` has seen that `activations` has `depth` values, whole tiles, from
+        // `r * stride` on for every row `r`, `weights` `depth * 32`, `bias` 32, and `out` 32 from
+        // `r * out_stride` on; the block is of the rows that the panel has.
+        unsafe {
+            start_from(panel.bias.as_ptr().cast());
+            let source = Source {
+                activations: panel.activations.as_ptr().add(row * panel.stride).cast(),
+                stride: panel.stride * size_of::<bf16>(),
+                weights: panel.weights.as_ptr().cast(),
+            };
+            for step in 0..panel.depth / Bf16Amx::DEPTH {
+                multiply_bf16(source, step, second > 0);
+            }
+            let out = panel.out.as_mut_ptr().add(row * panel.out_stride);
+            store(out.cast(), panel.out_stride * size_of::<f32>(), second > 0);
+        }
+    }
+}

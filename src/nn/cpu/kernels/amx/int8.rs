@@ -1,0 +1,149 @@
+//! int8 with AMX-INT8: `tdpbusd` adds the products of 64 unsigned and signed bytes to each of
+//! 16 by 16 sums.
+#![allow(unsafe_code, reason = "instructions of AMX and AVX-512, and tiles without bounds checks")]
+
+use std::arch::asm;
+use std::arch::x86_64::{
+    _mm512_cvtepi32_ps, _mm512_fmadd_ps, _mm512_load_si512, _mm512_loadu_ps, _mm512_loadu_si512,
+    _mm512_mul_ps, _mm512_mullo_epi32, _mm512_set1_epi32, _mm512_set1_ps, _mm512_storeu_ps,
+    _mm512_sub_epi32,
+};
+
+use super::super::int8::Int8Avx512Vnni;
+use super::super::{Column, Kernel, Panel, Row};
+use super::{
+    GROUP_BYTES, PEAK_TILES, ROW_BYTES, ROWS, Source, Tiles, WIDTH, blocks, clear, features,
+    multiply_bytes, store,
+};
+
+/// int8 with AMX. What stands around the products is that of AVX512-VNNI.
+#[derive(Clone, Copy, Debug)]
+pub(in super::super::super) struct Int8Amx(Int8Avx512Vnni);
+
+impl Int8Amx {
+    /// If this machine has the instructions.
+    pub(in super::super::super) fn new() -> Option<Self> {
+        Int8Avx512Vnni::new().filter(|_| features().int8).map(Self)
+    }
+}
+
+impl Kernel for Int8Amx {
+    type Activation = u8;
+    type Weight = i8;
+    type Scope = Tiles;
+
+    const GROUP: usize = Int8Avx512Vnni::GROUP;
+    const DEPTH: usize = ROW_BYTES;
+    const BLOCK: usize = 96;
+    const EXACT: bool = false;
+    const FASTER: bool = true;
+
+    fn name(self) -> &'static str {
+        "amx-int8"
+    }
+
+    fn panel_width(self) -> usize {
+        WIDTH
+    }
+
+    fn convert(self, row: &[f32], out: &mut [u8]) -> Row {
+        self.0.convert(row, out)
+    }
+
+    fn convert_weights(self, row: &[f32], out: &mut [i8]) -> Column {
+        self.0.convert_weights(row, out)
+    }
+
+    fn scope(self) -> Tiles {
+        // SAFETY: a value of `Self` exists, so the machine has AMX.
+        unsafe { Tiles::new() }
+    }
+
+    fn multiply(self, tiles: &mut Tiles, mut panel: Panel<'_, Self>) {
+        panel.check(WIDTH);
+        // SAFETY: a value of `Self` exists, so the machine has the instructions; the panel is checked.
+        unsafe { multiply(tiles, &mut panel) }
+    }
+
+    fn peak(self, steps: usize) -> usize {
+        // SAFETY: a value of `Self` exists, so the machine has AMX.
+        unsafe {
+            let mut tiles = Tiles::new();
+            tiles.fit(ROWS, ROWS);
+            for _ in 0..steps {
+                asm!(
+                    "tdpbusd tmm0, tmm4, tmm6",
+                    "tdpbusd tmm1, tmm4, tmm7",
+                    "tdpbusd tmm2, tmm5, tmm6",
+                    "tdpbusd tmm3, tmm5, tmm7",
+                    options(nostack, nomem)
+                );
+            }
+        }
+        2 * steps * PEAK_TILES * ROWS * ROWS * ROW_BYTES
+    }
+}
+
+/// Sums of a block, a row every [`GROUP_BYTES`].
+#[repr(align(64))]
+struct Sums([i32; 2 * ROWS * WIDTH]);
+
+/// # Safety
+/// `panel` is checked.
+#[target_feature(enable = "avx512f")]
+unsafe fn multiply(tiles: &mut Tiles, panel: &mut Panel<'_, Int8Amx>) {
+    let mut sums = Sums([0; 2 * ROWS * WIDTH]);
+    for (row, first, second) in blocks(panel.rows.len()) {
+        tiles.fit(first, second);
+        // SAFETY: `Panel::check` has seen that `activations` has `depth` bytes, whole tiles, from
+        // `r * stride` on for every row `r`, and `weights` `depth * 32`; the block is of the rows
+        // that the panel has.
+        unsafe {
+            clear();
+            let source = Source {
+                activations: panel.activations.as_ptr().add(row * panel.stride),
+                stride: panel.stride,
+                weights: panel.weights.as_ptr().cast(),
+            };
+            for step in 0..panel.depth / ROW_BYTES {
+                multiply_bytes(source, step, second > 0);
+            }
+            store(sums.0.as_mut_ptr().cast(), GROUP_BYTES, second > 0);
+            scale(panel, &sums, row, first + second);
+        }
+    }
+}
+
+/// Takes zero points from the sums of `count` rows from `row` on, scales them and adds the bias.
+///
+/// # Safety
+/// `panel` is checked and has the rows; `count` is at most 32.
+#[target_feature(enable = "avx512f")]
+unsafe fn scale(panel: &mut Panel<'_, Int8Amx>, sums: &Sums, row: usize, count: usize) {
+    // SAFETY: `Panel::check` has seen that `out` has 32 values from `r * out_stride` on for every
+    // row `r`, `rows` one, and `sums`, `scales` and `bias` 32.
+    unsafe {
+        let column = |place: usize| {
+            (
+                _mm512_loadu_si512(panel.sums.as_ptr().add(place).cast()),
+                _mm512_loadu_ps(panel.scales.as_ptr().add(place)),
+                _mm512_loadu_ps(panel.bias.as_ptr().add(place)),
+            )
+        };
+        let columns = [column(0), column(ROWS)];
+        for index in 0..count {
+            let Row { scale, zero } = *panel.rows.as_ptr().add(row + index);
+            let (row_scale, zero) = (_mm512_set1_ps(scale), _mm512_set1_epi32(zero));
+            let sums = sums.0.as_ptr().add(index * WIDTH);
+            let out = panel.out.as_mut_ptr().add((row + index) * panel.out_stride);
+            for (vector, (weights, scale, bias)) in columns.into_iter().enumerate() {
+                let place = ROWS * vector;
+                let sum = _mm512_load_si512(sums.add(place).cast());
+                let sum = _mm512_sub_epi32(sum, _mm512_mullo_epi32(weights, zero));
+                let scale = _mm512_mul_ps(row_scale, scale);
+                let value = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum), scale, bias);
+                _mm512_storeu_ps(out.add(place), value);
+            }
+        }
+    }
+}
