@@ -10,8 +10,8 @@ use super::math::gelu;
 use super::norm::Norm;
 
 /// Rows whose queries, keys and values are computed before attention reads them, unless one
-/// sequence has more. They stay in the last cache; the second would hold half as many, which
-/// divides into blocks less evenly.
+/// sequence has more. They stay in the last cache; the second would hold half as many. It is a
+/// multiple of every kernel's block.
 const GROUP_ROWS: usize = 192;
 
 /// The weights of a layer.
@@ -72,7 +72,7 @@ pub(super) struct Qkv<'a, A: Unscaled> {
 impl<K: Kernel> Layer<K> {
     /// The layer in place, for `hidden`, the rows of whole sequences, a few of these at a time:
     /// attention reads queries, keys and values while they are near. `qkv` grows to what the
-    /// largest group needs. Before every sequence and every few dozen rows it calls `pause`.
+    /// largest group needs. Before every sequence and every block of rows it calls `pause`.
     pub(super) fn forward<A: Unscaled>(
         &self,
         hidden: &mut [f32],
@@ -93,8 +93,8 @@ impl<K: Kernel> Layer<K> {
         }
     }
 
-    /// Queries, keys and values of rows: `[rows, hidden]` to `[rows, stride]`. Before every few
-    /// dozen rows it calls `pause`.
+    /// Queries, keys and values of rows: `[rows, hidden]` to `[rows, stride]`. Before every
+    /// block of rows it calls `pause`.
     pub(super) fn project<A: Unscaled>(
         &self,
         hidden: &[f32],
@@ -120,7 +120,7 @@ impl<K: Kernel> Layer<K> {
     }
 
     /// The rest of the layer, in place: `hidden` are the rows of `pieces`, and `qkv` has those
-    /// of their sequences. Before every sequence and every few dozen rows it calls `pause`.
+    /// of their sequences. Before every sequence and every block of rows it calls `pause`.
     pub(super) fn finish<A: Unscaled>(
         &self,
         hidden: &mut [f32],

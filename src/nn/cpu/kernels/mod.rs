@@ -6,7 +6,7 @@
 //! and, within one, the rows in tiles that stay in registers over the whole depth; see
 //! Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication", 2008.
 //!
-//! Every output is one chain of operations over the depth, whatever tile its row falls into,
+//! Every output is the same operations in the same order, whatever tile its row falls into,
 //! so a row's result does not depend on the rows beside it. Each kernel has a scalar twin in
 //! the tests, which it must equal.
 
@@ -50,12 +50,13 @@ pub(super) trait Kernel: Copy + Send + Sync + 'static {
     /// Steps of the depth whose products one lane of an instruction adds up.
     const GROUP: usize;
 
-    /// Steps of the depth that are read at once; depths of weights are padded to a multiple.
+    /// Steps of the depth that are read at once: a multiple of it is what depths of packed weights
+    /// are padded to, and packed columns.
     const DEPTH: usize = Self::GROUP;
 
     /// Rows that go through a part of a layer at once, at most: what they are in the feed-forward
-    /// part, four times as wide as elsewhere, should stay in the cache of a core. The more there
-    /// are, the less often weights are fetched from the next one.
+    /// part, four times as wide as elsewhere, should stay in the cache of a core, unless products
+    /// are so fast that it matters more how often weights are fetched from the next one.
     const BLOCK: usize = 48;
 
     /// Whether activations are f32 as they are, not rounded to fewer bits.
@@ -94,6 +95,9 @@ pub(super) trait Kernel: Copy + Send + Sync + 'static {
     }
 
     /// Begins a few products, one after the other on this thread.
+    ///
+    /// # Panics
+    /// If there is another scope on this thread, and what it sets apart is there once.
     fn scope(self) -> Self::Scope;
 
     /// Multiplies rows of activations with one panel.
@@ -109,7 +113,7 @@ pub(super) trait Kernel: Copy + Send + Sync + 'static {
 }
 
 /// A kernel that can multiply activations with each other: weights are as activations are, and
-/// neither is scaled. Its group is of 1 or 2.
+/// neither is scaled. Its group is of 1 or 2, and its panel a multiple of its depth wide.
 pub(super) trait Unscaled: Kernel<Weight = <Self as Kernel>::Activation> {
     /// Packs the first outputs of a panel, as many as are faster together: each of `outputs` has
     /// the weights of one as its first `inputs` values. Returns how many it has packed; others
@@ -192,7 +196,7 @@ pub(super) struct Panel<'a, K: Kernel> {
 }
 
 impl<'a, K: Kernel> Panel<'a, K> {
-    /// The same for another kernel that lays out panels as `K` does.
+    /// The same for another kernel that lays out panels as `K` does, of the same width.
     #[cfg(target_arch = "x86_64")]
     fn of<L>(self) -> Panel<'a, L>
     where

@@ -56,7 +56,7 @@ impl<A: Unscaled> Products<A> {
     }
 
     /// Steps of the depth that [`pack_rows`](Self::pack_rows) makes of `inputs`, of which the last
-    /// meets a zero.
+    /// may meet a zero.
     pub(in super::super) fn depth_of_rows(inputs: usize) -> usize {
         inputs.next_multiple_of(A::GROUP)
     }

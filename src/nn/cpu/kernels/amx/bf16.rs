@@ -8,7 +8,7 @@ use half::bf16;
 use super::super::bf16::Bf16Avx512;
 use super::super::{Column, Kernel, Panel, Row, Rows, Unscaled};
 use super::{
-    PEAK_TILES, ROW_BYTES, ROWS, Source, Tiles, WIDTH, blocks, features, multiply_bf16, start_from,
+    PEAK_TILES, ROW_BYTES, ROWS, Source, Tiles, WIDTH, features, multiply_bf16, pairs, start_from,
     store,
 };
 
@@ -57,7 +57,7 @@ impl Kernel for Bf16Amx {
 
     fn multiply(self, tiles: &mut Tiles, mut panel: Panel<'_, Self>) {
         if !panel.depth.is_multiple_of(Self::DEPTH) {
-            // A head that is not as wide as tiles, whose queries are read in place.
+            // Queries are read in place, so a head that is not whole tiles wide cannot be padded.
             return self.0.multiply(&mut (), panel.of());
         }
         panel.check(WIDTH);
@@ -69,7 +69,7 @@ impl Kernel for Bf16Amx {
         // SAFETY: a value of `Self` exists, so the machine has AMX.
         unsafe {
             let mut tiles = Tiles::new();
-            tiles.fit(ROWS, ROWS);
+            tiles.fit(ROWS);
             for _ in 0..steps {
                 asm!(
                     "tdpbf16ps tmm0, tmm4, tmm6",
@@ -91,25 +91,30 @@ impl Unscaled for Bf16Amx {
 }
 
 /// # Safety
-/// `panel` is checked.
+/// `panel` is checked, and its depth whole tiles.
 unsafe fn multiply(tiles: &mut Tiles, panel: &mut Panel<'_, Bf16Amx>) {
-    for (row, first, second) in blocks(panel.rows.len()) {
-        tiles.fit(first, second);
-        // SAFETY: `Panel::check` has seen that `activations` has `depth` values, whole tiles, from
-        // `r * stride` on for every row `r`, `weights` `depth * 32`, `bias` 32, and `out` 32 from
-        // `r * out_stride` on; the block is of the rows that the panel has.
+    let (rows, stride) = (panel.rows.len(), panel.stride);
+    let height = rows.min(ROWS);
+    for (first, second) in pairs(rows, height) {
+        tiles.fit(height);
+        // SAFETY: `Panel::check` has seen that `activations` has `depth` values from `r * stride` on
+        // for every row `r`, `weights` `depth * 32`, `bias` 32, and `out` 32 from `r * out_stride`
+        // on; the tiles are of the rows that the panel has, and the only ones of the thread.
         unsafe {
             start_from(panel.bias.as_ptr().cast());
+            let row = |row: usize| panel.activations.as_ptr().add(row * stride).cast();
             let source = Source {
-                activations: panel.activations.as_ptr().add(row * panel.stride).cast(),
-                stride: panel.stride * size_of::<bf16>(),
+                first: row(first),
+                second: second.map(row),
+                stride: stride * size_of::<bf16>(),
                 weights: panel.weights.as_ptr().cast(),
             };
             for step in 0..panel.depth / Bf16Amx::DEPTH {
-                multiply_bf16(source, step, second > 0);
+                multiply_bf16(source, step);
             }
-            let out = panel.out.as_mut_ptr().add(row * panel.out_stride);
-            store(out.cast(), panel.out_stride * size_of::<f32>(), second > 0);
+            let out = panel.out.as_mut_ptr();
+            let row = |row: usize| out.add(row * panel.out_stride).cast();
+            store(row(first), second.map(row), panel.out_stride * size_of::<f32>());
         }
     }
 }

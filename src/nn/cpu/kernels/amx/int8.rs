@@ -12,8 +12,8 @@ use std::arch::x86_64::{
 use super::super::int8::Int8Avx512Vnni;
 use super::super::{Column, Kernel, Panel, Row};
 use super::{
-    GROUP_BYTES, PEAK_TILES, ROW_BYTES, ROWS, Source, Tiles, WIDTH, blocks, clear, features,
-    multiply_bytes, store,
+    GROUP_BYTES, PEAK_TILES, ROW_BYTES, ROWS, Source, Tiles, WIDTH, clear, features,
+    multiply_bytes, pairs, store,
 };
 
 /// int8 with AMX. What stands around the products is that of AVX512-VNNI.
@@ -30,7 +30,7 @@ impl Int8Amx {
 impl Kernel for Int8Amx {
     type Activation = u8;
     type Weight = i8;
-    type Scope = Tiles;
+    type Scope = Scope;
 
     const GROUP: usize = Int8Avx512Vnni::GROUP;
     const DEPTH: usize = ROW_BYTES;
@@ -54,22 +54,23 @@ impl Kernel for Int8Amx {
         self.0.convert_weights(row, out)
     }
 
-    fn scope(self) -> Tiles {
+    fn scope(self) -> Scope {
         // SAFETY: a value of `Self` exists, so the machine has AMX.
-        unsafe { Tiles::new() }
+        Scope { tiles: unsafe { Tiles::new() }, sums: Sums([[0; ROWS * WIDTH]; 2]) }
     }
 
-    fn multiply(self, tiles: &mut Tiles, mut panel: Panel<'_, Self>) {
+    fn multiply(self, scope: &mut Scope, mut panel: Panel<'_, Self>) {
         panel.check(WIDTH);
+        assert!(panel.depth.is_multiple_of(Self::DEPTH), "depth {} is not padded", panel.depth);
         // SAFETY: a value of `Self` exists, so the machine has the instructions; the panel is checked.
-        unsafe { multiply(tiles, &mut panel) }
+        unsafe { multiply(scope, &mut panel) }
     }
 
     fn peak(self, steps: usize) -> usize {
         // SAFETY: a value of `Self` exists, so the machine has AMX.
         unsafe {
             let mut tiles = Tiles::new();
-            tiles.fit(ROWS, ROWS);
+            tiles.fit(ROWS);
             for _ in 0..steps {
                 asm!(
                     "tdpbusd tmm0, tmm4, tmm6",
@@ -84,32 +85,46 @@ impl Kernel for Int8Amx {
     }
 }
 
-/// Sums of a block, a row every [`GROUP_BYTES`].
+/// The tiles, and room for their sums.
+pub(in super::super::super) struct Scope {
+    tiles: Tiles,
+    sums: Sums,
+}
+
+/// Those of two tiles of rows, a row every [`GROUP_BYTES`].
 #[repr(align(64))]
-struct Sums([i32; 2 * ROWS * WIDTH]);
+struct Sums([[i32; ROWS * WIDTH]; 2]);
 
 /// # Safety
-/// `panel` is checked.
+/// `panel` is checked, and its depth whole tiles.
 #[target_feature(enable = "avx512f")]
-unsafe fn multiply(tiles: &mut Tiles, panel: &mut Panel<'_, Int8Amx>) {
-    let mut sums = Sums([0; 2 * ROWS * WIDTH]);
-    for (row, first, second) in blocks(panel.rows.len()) {
-        tiles.fit(first, second);
-        // SAFETY: `Panel::check` has seen that `activations` has `depth` bytes, whole tiles, from
-        // `r * stride` on for every row `r`, and `weights` `depth * 32`; the block is of the rows
-        // that the panel has.
+unsafe fn multiply(scope: &mut Scope, panel: &mut Panel<'_, Int8Amx>) {
+    let (rows, stride) = (panel.rows.len(), panel.stride);
+    let height = rows.min(ROWS);
+    let Scope { tiles, sums: Sums([sums, other_sums]) } = scope;
+    for (first, second) in pairs(rows, height) {
+        tiles.fit(height);
+        // SAFETY: `Panel::check` has seen that `activations` has `depth` bytes from `r * stride` on
+        // for every row `r`, and `weights` `depth * 32`; the tiles are of the rows that the panel
+        // has, and the only ones of the thread.
         unsafe {
             clear();
+            let row = |row: usize| panel.activations.as_ptr().add(row * stride);
             let source = Source {
-                activations: panel.activations.as_ptr().add(row * panel.stride),
-                stride: panel.stride,
+                first: row(first),
+                second: second.map(row),
+                stride,
                 weights: panel.weights.as_ptr().cast(),
             };
             for step in 0..panel.depth / ROW_BYTES {
-                multiply_bytes(source, step, second > 0);
+                multiply_bytes(source, step);
             }
-            store(sums.0.as_mut_ptr().cast(), GROUP_BYTES, second > 0);
-            scale(panel, &sums, row, first + second);
+            let (out, other_out) = (sums.as_mut_ptr().cast(), other_sums.as_mut_ptr().cast());
+            store(out, second.map(|_| other_out), GROUP_BYTES);
+            scale(panel, sums, first, height);
+            if let Some(second) = second {
+                scale(panel, other_sums, second, height);
+            }
         }
     }
 }
@@ -117,9 +132,14 @@ unsafe fn multiply(tiles: &mut Tiles, panel: &mut Panel<'_, Int8Amx>) {
 /// Takes zero points from the sums of `count` rows from `row` on, scales them and adds the bias.
 ///
 /// # Safety
-/// `panel` is checked and has the rows; `count` is at most 32.
+/// `panel` is checked and has the rows; `count` is at most 16.
 #[target_feature(enable = "avx512f")]
-unsafe fn scale(panel: &mut Panel<'_, Int8Amx>, sums: &Sums, row: usize, count: usize) {
+unsafe fn scale(
+    panel: &mut Panel<'_, Int8Amx>,
+    sums: &[i32; ROWS * WIDTH],
+    row: usize,
+    count: usize,
+) {
     // SAFETY: `Panel::check` has seen that `out` has 32 values from `r * out_stride` on for every
     // row `r`, `rows` one, and `sums`, `scales` and `bias` 32.
     unsafe {
@@ -134,7 +154,7 @@ unsafe fn scale(panel: &mut Panel<'_, Int8Amx>, sums: &Sums, row: usize, count: 
         for index in 0..count {
             let Row { scale, zero } = *panel.rows.as_ptr().add(row + index);
             let (row_scale, zero) = (_mm512_set1_ps(scale), _mm512_set1_epi32(zero));
-            let sums = sums.0.as_ptr().add(index * WIDTH);
+            let sums = sums.as_ptr().add(index * WIDTH);
             let out = panel.out.as_mut_ptr().add((row + index) * panel.out_stride);
             for (vector, (weights, scale, bias)) in columns.into_iter().enumerate() {
                 let place = ROWS * vector;

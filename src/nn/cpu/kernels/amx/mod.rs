@@ -2,16 +2,18 @@
 //!
 //! A tile of activations is 16 rows and 64 bytes of the depth, one of weights the same depth of 16
 //! outputs, as [`Panel`](super::Panel) has them: a row for each group. Two of either make four tiles of
-//! sums, with as many loads as products, which take twice as long.
+//! sums: four loads for four products, each of which takes twice as long as a load.
 //!
 //! See Intel, "64 and IA-32 Architectures Software Developer's Manual", volume 1, chapter 18.
-//! Intrinsics are not stable yet, so instructions are written out; the compiler uses no tiles.
+//! Intrinsics are not stable yet, so instructions are written out; the compiler uses tiles for these
+//! intrinsics alone, so none of its own are lost.
 #![allow(unsafe_code, reason = "instructions of AMX, and tiles read without bounds checks")]
 
 mod bf16;
 mod int8;
 
 use std::arch::asm;
+use std::cell::Cell;
 use std::marker::PhantomData;
 use std::sync::LazyLock;
 
@@ -51,8 +53,8 @@ fn features() -> Features {
     *FEATURES
 }
 
-/// Asks Linux for leave to use tiles, whose state is larger than older programs expect. It
-/// refuses if it does not keep them.
+/// Asks Linux for leave to use tiles, for all threads that there are and will be. It refuses if it
+/// does not keep their state, or a thread's stack for signals is too small for it.
 #[cfg(target_os = "linux")]
 fn permitted() -> bool {
     const ARCH_REQ_XCOMP_PERM: libc::c_long = 0x1023;
@@ -66,11 +68,16 @@ fn permitted() -> bool {
     false
 }
 
+thread_local! {
+    /// Whether this thread has [`Tiles`].
+    static TAKEN: Cell<bool> = const { Cell::new(false) };
+}
+
 /// The tiles of a thread: 0 to 3 hold sums, 4 and 5 activations, 6 and 7 weights. They are given
 /// back with the value.
 pub(in super::super) struct Tiles {
-    /// Rows that tiles of activations have.
-    heights: (usize, usize),
+    /// Rows that tiles of activations and sums have; 0 before the first.
+    height: usize,
     /// They are of one thread.
     _thread: PhantomData<*const ()>,
 }
@@ -88,19 +95,21 @@ struct Config {
 impl Tiles {
     /// # Safety
     /// The machine has AMX, and the system lets this process use it.
+    ///
+    /// # Panics
+    /// If this thread has tiles already.
     unsafe fn new() -> Self {
-        Self { heights: (0, 0), _thread: PhantomData }
+        assert!(!TAKEN.replace(true), "the tiles of this thread are in use");
+        Self { height: 0, _thread: PhantomData }
     }
 
-    /// Makes room for `first` rows of activations, of which there must be some, and `second` more.
-    fn fit(&mut self, first: usize, second: usize) {
-        let second = if second == 0 { self.heights.1.max(1) } else { second };
-        let heights = (first, second);
-        if self.heights == heights {
+    /// Gives tiles of activations and sums `height` rows, 1 to 16.
+    fn fit(&mut self, height: usize) {
+        if self.height == height {
             return;
         }
-        self.heights = heights;
-        let (first, second) = (heights.0 as u8, heights.1 as u8);
+        debug_assert!((1..=ROWS).contains(&height), "a tile of {height} rows");
+        self.height = height;
         let mut config = Config {
             palette: 1,
             start_row: 0,
@@ -108,10 +117,11 @@ impl Tiles {
             row_bytes: [0; 16],
             rows: [0; 16],
         };
-        let heights = [first, first, second, second, first, second, ROWS as u8, ROWS as u8];
+        let full = ROWS;
+        let heights = [height, height, height, height, height, height, full, full];
         let tiles = config.rows.iter_mut().zip(&mut config.row_bytes);
         for ((rows, row_bytes), height) in tiles.zip(heights) {
-            (*rows, *row_bytes) = (height, ROW_BYTES as u16);
+            (*rows, *row_bytes) = (height as u8, ROW_BYTES as u16);
         }
         // SAFETY: the machine has AMX, as `new` was told, and the 64 bytes are a valid configuration.
         unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const config, options(nostack, readonly)) };
@@ -120,16 +130,19 @@ impl Tiles {
 
 impl Drop for Tiles {
     fn drop(&mut self) {
-        // SAFETY: the machine has AMX, as `new` was told.
+        // SAFETY: the machine has AMX, as `new` was told, and no other value has tiles of this thread.
         unsafe { asm!("tilerelease", options(nostack, nomem)) };
+        TAKEN.set(false);
     }
 }
 
 /// Where the tiles of a product are read from.
 #[derive(Clone, Copy)]
 struct Source {
-    /// The first row of activations, and bytes from one to the next.
-    activations: *const u8,
+    /// The first row of the first tile of activations, and of the second if there is one.
+    first: *const u8,
+    second: Option<*const u8>,
+    /// Bytes from one row to the next.
     stride: usize,
     /// The first group of weights.
     weights: *const u8,
@@ -142,33 +155,33 @@ macro_rules! multiply_tiles {
         /// # Safety
         /// `Tiles` are configured, and `source` has the step.
         #[inline(always)]
-        unsafe fn $name(source: Source, step: usize, both: bool) {
+        unsafe fn $name(source: Source, step: usize) {
             // SAFETY: the caller says that tiles may be used, and that these are within the slices.
             unsafe {
                 let weights = source.weights.add(step * ROWS * GROUP_BYTES);
-                let first = source.activations.add(step * ROW_BYTES);
-                if both {
+                let first = source.first.add(step * ROW_BYTES);
+                if let Some(second) = source.second {
                     asm!(
-                        "tileloadd tmm6, [{weights} + {group}]",
-                        "tileloadd tmm4, [{first} + {stride}]",
-                        "tileloadd tmm7, [{weights} + {group} + 64]",
+                        "tileloadd tmm6, [{weights} + {group}*1]",
+                        "tileloadd tmm4, [{first} + {stride}*1]",
+                        "tileloadd tmm7, [{weights} + {group}*1 + 64]",
                         concat!($instruction, " tmm0, tmm4, tmm6"),
-                        "tileloadd tmm5, [{second} + {stride}]",
+                        "tileloadd tmm5, [{second} + {stride}*1]",
                         concat!($instruction, " tmm1, tmm4, tmm7"),
                         concat!($instruction, " tmm2, tmm5, tmm6"),
                         concat!($instruction, " tmm3, tmm5, tmm7"),
                         weights = in(reg) weights,
                         group = in(reg) GROUP_BYTES,
                         first = in(reg) first,
-                        second = in(reg) first.add(ROWS * source.stride),
+                        second = in(reg) second.add(step * ROW_BYTES),
                         stride = in(reg) source.stride,
                         options(nostack, readonly)
                     );
                 } else {
                     asm!(
-                        "tileloadd tmm6, [{weights} + {group}]",
-                        "tileloadd tmm4, [{first} + {stride}]",
-                        "tileloadd tmm7, [{weights} + {group} + 64]",
+                        "tileloadd tmm6, [{weights} + {group}*1]",
+                        "tileloadd tmm4, [{first} + {stride}*1]",
+                        "tileloadd tmm7, [{weights} + {group}*1 + 64]",
                         concat!($instruction, " tmm0, tmm4, tmm6"),
                         concat!($instruction, " tmm1, tmm4, tmm7"),
                         weights = in(reg) weights,
@@ -210,10 +223,10 @@ unsafe fn start_from(row: *const u8) {
     // SAFETY: as the caller says; rows are 0 bytes apart.
     unsafe {
         asm!(
-            "tileloadd tmm0, [{row} + {stride}]",
-            "tileloadd tmm1, [{row} + {stride} + 64]",
-            "tileloadd tmm2, [{row} + {stride}]",
-            "tileloadd tmm3, [{row} + {stride} + 64]",
+            "tileloadd tmm0, [{row} + {stride}*1]",
+            "tileloadd tmm1, [{row} + {stride}*1 + 64]",
+            "tileloadd tmm2, [{row} + {stride}*1]",
+            "tileloadd tmm3, [{row} + {stride}*1 + 64]",
             row = in(reg) row,
             stride = in(reg) 0_usize,
             options(nostack, readonly)
@@ -221,25 +234,26 @@ unsafe fn start_from(row: *const u8) {
     }
 }
 
-/// Stores the sums of the first rows, and of the second if `both`, a row every `stride` bytes.
+/// Stores the sums of the first tile of rows to `first`, and those of the second to `second`, a
+/// row every `stride` bytes.
 ///
 /// # Safety
-/// `Tiles` are configured, and `out` has 32 values of 4 bytes in each of the rows.
-unsafe fn store(out: *mut u8, stride: usize, both: bool) {
+/// `Tiles` are configured, and either has 32 values of 4 bytes in each of its rows.
+unsafe fn store(first: *mut u8, second: Option<*mut u8>, stride: usize) {
     // SAFETY: as the caller says.
     unsafe {
         asm!(
-            "tilestored [{out} + {stride}], tmm0",
-            "tilestored [{out} + {stride} + 64], tmm1",
-            out = in(reg) out,
+            "tilestored [{first} + {stride}*1], tmm0",
+            "tilestored [{first} + {stride}*1 + 64], tmm1",
+            first = in(reg) first,
             stride = in(reg) stride,
             options(nostack)
         );
-        if both {
+        if let Some(second) = second {
             asm!(
-                "tilestored [{out} + {stride}], tmm2",
-                "tilestored [{out} + {stride} + 64], tmm3",
-                out = in(reg) out.add(ROWS * stride),
+                "tilestored [{second} + {stride}*1], tmm2",
+                "tilestored [{second} + {stride}*1 + 64], tmm3",
+                second = in(reg) second,
                 stride = in(reg) stride,
                 options(nostack)
             );
@@ -247,11 +261,30 @@ unsafe fn store(out: *mut u8, stride: usize, both: bool) {
     }
 }
 
-/// Rows that are multiplied together: their first, how many the first tile has, and the second.
-/// Blocks are of two full tiles, but for the last.
-fn blocks(rows: usize) -> impl Iterator<Item = (usize, usize, usize)> {
+/// Divides rows into tiles of `height`, two and two: the first row of each. The last tile shares rows
+/// with the one before, which come out the same, so that all are as high and configured once.
+fn pairs(rows: usize, height: usize) -> impl Iterator<Item = (usize, Option<usize>)> {
+    let start = move |row: usize| row.min(rows.saturating_sub(height));
     (0..rows).step_by(2 * ROWS).map(move |row| {
-        let rows = (rows - row).min(2 * ROWS);
-        (row, rows.min(ROWS), rows.saturating_sub(ROWS))
+        let second = row + ROWS;
+        (start(row), (second < rows).then(|| start(second)))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tiles_cover_every_row_and_no_more() {
+        for rows in 1..200 {
+            let height = rows.min(ROWS);
+            let starts = pairs(rows, height).flat_map(|(first, second)| [Some(first), second]);
+            let starts: Vec<_> = starts.flatten().collect();
+            assert_eq!(starts.len(), rows.div_ceil(ROWS));
+            let covered = |row| starts.iter().any(|start| (*start..start + height).contains(&row));
+            assert!((0..rows).all(covered) && starts.iter().all(|start| start + height <= rows));
+        }
+        assert_eq!(pairs(0, 0).count(), 0);
+    }
 }
