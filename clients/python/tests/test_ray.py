@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import sys
 import time
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -30,14 +31,15 @@ BATCHES = ROWS // BATCH_ROWS
 SERVER = {"binary": str(BINARY), "model": str(MODEL), "args": ["--threads", "1"]}
 # The head has more room than it gives at first: see `held_back`.
 HEAD_CPUS, HELD_BACK_CPUS, NODE_CPUS, ACTOR_CPUS = 3, 2, 2, 0.8
+STORE_BYTES = 100 * 1024 * 1024
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(400)
 
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
     """A head, and one more node, which the last test kills."""
-    memory = {"object_store_memory": 100 * 1024 * 1024}
+    memory = {"object_store_memory": STORE_BYTES}
     head = {"num_cpus": HEAD_CPUS, "include_dashboard": False, **memory}
     cluster = Cluster(initialize_head=True, connect=True, head_node_args=head)
     cluster.add_node(num_cpus=NODE_CPUS, **memory)
@@ -161,19 +163,28 @@ def test_a_job_that_loses_a_node_is_complete_and_equal(
     (doomed,) = cluster.worker_nodes
     job = multiprocessing.get_context("spawn").Process(target=drive, args=(cluster.address, source, output, notes))
     job.start()
-    deadline = time.monotonic() + LIMIT_S
-    while not (notes / f"holding-{doomed.node_id}").exists() and job.is_alive() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    cluster.remove_node(doomed, allow_graceful=False)
-    ray.kill(held_back)
-    (notes / "dead").touch()
-    job.join(LIMIT_S)
-    if job.exitcode != 0:
-        # Ray gets over a lost node nearly always. Else one runs the same command again, here on another cluster.
+    try:
+        holding, deadline = notes / f"holding-{doomed.node_id}", time.monotonic() + 2 * LIMIT_S
+        while not holding.exists() and job.is_alive() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        if not holding.exists():
+            warnings.warn("Ray gave the other node no batch", stacklevel=1)
+        cluster.remove_node(doomed, allow_graceful=False)
+        ray.kill(held_back)
+        (notes / "dead").touch()
+        job.join(LIMIT_S)
+        hangs = job.is_alive()
+    finally:
         job.kill()
         job.join()
+    if hangs:
+        # Ray gets over a lost node nearly always. Else one runs the same command again, here on another cluster.
+        warnings.warn("Ray hung after it had lost a node", stacklevel=1)
         ray.shutdown()
-        ray.init(address="local", num_cpus=HEAD_CPUS, include_dashboard=False)
+        cluster.shutdown()
+        ray.init(address="local", num_cpus=HEAD_CPUS, include_dashboard=False, object_store_memory=STORE_BYTES)
         run(source, output, tasnif.ray.Classifier)
-    assert sum(node["Alive"] for node in ray.nodes()) == 1
+    else:
+        assert job.exitcode == 0
+        assert sum(node["Alive"] for node in ray.nodes()) == 1
     archive.assert_equal(pq.read_table(output).to_pylist(), expected)

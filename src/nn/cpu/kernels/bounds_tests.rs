@@ -1,4 +1,4 @@
-//! No kernel reads or writes beyond its slices, tiles of AMX included, which no sanitizer sees: each
+//! No product reads or writes beyond its slices, of tiles of AMX either, which no sanitizer sees: each
 //! slice ends where memory begins that may not be touched.
 #![allow(unsafe_code, reason = "memory that the process may not touch")]
 

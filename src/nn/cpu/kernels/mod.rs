@@ -14,7 +14,8 @@ mod aligned;
 #[cfg(target_arch = "x86_64")]
 mod amx;
 mod bf16;
-#[cfg(all(test, target_os = "linux", target_arch = "x86_64"))]
+#[cfg(test)]
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod bounds_tests;
 mod f32;
 mod int8;

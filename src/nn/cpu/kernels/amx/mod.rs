@@ -108,7 +108,7 @@ impl Tiles {
         if self.height == height {
             return;
         }
-        debug_assert!((1..=ROWS).contains(&height), "a tile of {height} rows");
+        assert!((1..=ROWS).contains(&height), "a tile of {height} rows");
         self.height = height;
         let mut config = Config {
             palette: 1,
