@@ -1,14 +1,12 @@
 //! bf16 with AMX-BF16: `tdpbf16ps` adds the products of 32 pairs to each of 16 by 16 sums in f32.
 #![allow(unsafe_code, reason = "instructions of AMX, and tiles without bounds checks")]
 
-use std::arch::asm;
-
 use half::bf16;
 
 use super::super::bf16::Bf16Avx512;
 use super::super::{Column, Kernel, Panel, Row, Rows, Unscaled};
 use super::{
-    PEAK_TILES, ROW_BYTES, ROWS, Source, Tiles, WIDTH, features, multiply_bf16, pairs, start_from,
+    ROW_BYTES, ROWS, Source, Tiles, WIDTH, features, multiply_bf16, pairs, peak_bf16, start_from,
     store,
 };
 
@@ -67,20 +65,7 @@ impl Kernel for Bf16Amx {
 
     fn peak(self, steps: usize) -> usize {
         // SAFETY: a value of `Self` exists, so the machine has AMX.
-        unsafe {
-            let mut tiles = Tiles::new();
-            tiles.fit(ROWS);
-            for _ in 0..steps {
-                asm!(
-                    "tdpbf16ps tmm0, tmm4, tmm6",
-                    "tdpbf16ps tmm1, tmm4, tmm7",
-                    "tdpbf16ps tmm2, tmm5, tmm6",
-                    "tdpbf16ps tmm3, tmm5, tmm7",
-                    options(nostack, nomem)
-                );
-            }
-        }
-        2 * steps * PEAK_TILES * ROWS * ROWS * Self::DEPTH
+        2 * Self::DEPTH * unsafe { peak_bf16(steps) }
     }
 }
 

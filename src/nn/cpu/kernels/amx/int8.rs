@@ -2,7 +2,6 @@
 //! 16 by 16 sums.
 #![allow(unsafe_code, reason = "instructions of AMX and AVX-512, and tiles without bounds checks")]
 
-use std::arch::asm;
 use std::arch::x86_64::{
     _mm512_cvtepi32_ps, _mm512_fmadd_ps, _mm512_load_si512, _mm512_loadu_ps, _mm512_loadu_si512,
     _mm512_mul_ps, _mm512_mullo_epi32, _mm512_set1_epi32, _mm512_set1_ps, _mm512_storeu_ps,
@@ -12,8 +11,8 @@ use std::arch::x86_64::{
 use super::super::int8::Int8Avx512Vnni;
 use super::super::{Column, Kernel, Panel, Row};
 use super::{
-    GROUP_BYTES, PEAK_TILES, ROW_BYTES, ROWS, Source, Tiles, WIDTH, clear, features,
-    multiply_bytes, pairs, store,
+    GROUP_BYTES, ROW_BYTES, ROWS, Source, Tiles, WIDTH, clear, features, multiply_bytes, pairs,
+    peak_bytes, store,
 };
 
 /// int8 with AMX. What stands around the products is that of AVX512-VNNI.
@@ -68,20 +67,7 @@ impl Kernel for Int8Amx {
 
     fn peak(self, steps: usize) -> usize {
         // SAFETY: a value of `Self` exists, so the machine has AMX.
-        unsafe {
-            let mut tiles = Tiles::new();
-            tiles.fit(ROWS);
-            for _ in 0..steps {
-                asm!(
-                    "tdpbusd tmm0, tmm4, tmm6",
-                    "tdpbusd tmm1, tmm4, tmm7",
-                    "tdpbusd tmm2, tmm5, tmm6",
-                    "tdpbusd tmm3, tmm5, tmm7",
-                    options(nostack, nomem)
-                );
-            }
-        }
-        2 * steps * PEAK_TILES * ROWS * ROWS * ROW_BYTES
+        2 * Self::DEPTH * unsafe { peak_bytes(steps) }
     }
 }
 

@@ -148,10 +148,31 @@ struct Source {
     weights: *const u8,
 }
 
-/// Adds the products of the tiles of one step of the depth, two of weights and one or two of
-/// activations, to the sums.
+/// What multiplies by one instruction: `$name` adds the products of the tiles of one step of the
+/// depth, two of weights and one or two of activations, to the sums; `$peak` is
+/// [`Kernel::peak`](super::Kernel::peak), but counts sums, each of which is of a tile's depth.
 macro_rules! multiply_tiles {
-    ($name:ident, $instruction:literal) => {
+    ($name:ident, $peak:ident, $instruction:literal) => {
+        /// # Safety
+        /// The machine has AMX, and the system lets this process use it.
+        unsafe fn $peak(steps: usize) -> usize {
+            // SAFETY: as the caller says; the tiles are configured.
+            unsafe {
+                let mut tiles = Tiles::new();
+                tiles.fit(ROWS);
+                for _ in 0..steps {
+                    asm!(
+                        concat!($instruction, " tmm0, tmm4, tmm6"),
+                        concat!($instruction, " tmm1, tmm4, tmm7"),
+                        concat!($instruction, " tmm2, tmm5, tmm6"),
+                        concat!($instruction, " tmm3, tmm5, tmm7"),
+                        options(nostack, nomem)
+                    );
+                }
+            }
+            steps * PEAK_TILES * ROWS * ROWS
+        }
+
         /// # Safety
         /// `Tiles` are configured, and `source` has the step.
         #[inline(always)]
@@ -195,8 +216,8 @@ macro_rules! multiply_tiles {
         }
     };
 }
-multiply_tiles!(multiply_bytes, "tdpbusd");
-multiply_tiles!(multiply_bf16, "tdpbf16ps");
+multiply_tiles!(multiply_bytes, peak_bytes, "tdpbusd");
+multiply_tiles!(multiply_bf16, peak_bf16, "tdpbf16ps");
 
 /// Sets the sums to 0.
 ///
