@@ -9,7 +9,7 @@
 #![allow(clippy::indexing_slicing, clippy::unwrap_used, clippy::print_stdout)]
 
 use std::hint::black_box;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use candle_core::{Device, Tensor};
 use criterion::measurement::WallTime;
@@ -87,13 +87,8 @@ fn products(criterion: &mut Criterion) {
 /// it would take at it.
 fn run(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, seconds: f64, work: &mut dyn FnMut()) {
     group.bench_function(name, |bencher| bencher.iter(&mut *work));
-    let mut times = [(); 31].map(|()| {
-        let start = Instant::now();
-        work();
-        start.elapsed()
-    });
-    times.sort_unstable();
-    println!("{name}: {:.0} % of peak", 100.0 * seconds / times[times.len() / 2].as_secs_f64());
+    let time = measure::median_time(work).as_secs_f64();
+    println!("{name}: {:.0} % of peak", 100.0 * seconds / time);
 }
 
 fn wave(count: usize) -> Vec<f32> {

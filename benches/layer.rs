@@ -7,7 +7,7 @@
 
 #![allow(clippy::indexing_slicing, clippy::unwrap_used, clippy::print_stdout)]
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use tasnif::nn::Precision;
@@ -36,14 +36,8 @@ fn layers(criterion: &mut Criterion) {
                 group.sample_size(20).warm_up_time(Duration::from_millis(200));
                 group.measurement_time(Duration::from_secs(1));
                 group.bench_function(work, |bencher| bencher.iter(&mut run));
-                let mut times = [(); 31].map(|()| {
-                    let start = Instant::now();
-                    run();
-                    start.elapsed()
-                });
-                times.sort_unstable();
-                let (time, operations) = (times[times.len() / 2], operations as f64);
-                let share = 100.0 * operations / time.as_secs_f64() / peak;
+                let time = measure::median_time(&mut run);
+                let share = 100.0 * operations as f64 / time.as_secs_f64() / peak;
                 println!("{part} {precision} {work}: {time:.1?}, {share:.0} % of its peak");
             }
         }

@@ -142,7 +142,11 @@ class Distiller(Trainer):
             losses = {"state": STATE_WEIGHT * mean_of_tokens(apart, mask).mean()}
         for task, answer in softened(self.model, learnt).items():
             target = sum(of[task].exp() for of in answers) / len(answers)
-            losses[task] = TEMPERATURE**2 * functional.kl_div(answer, target, reduction="batchmean")
+            of_rows = functional.kl_div(answer, target, reduction="none").sum(1)
+            if task == "topic":
+                # Rare topics weigh more here too, by how far the teachers believe in them.
+                of_rows = of_rows * (target @ self.topic_weights)
+            losses[task] = TEMPERATURE**2 * of_rows.mean()
         return losses
 
     def teacher_input(self, batch, ids, mask):

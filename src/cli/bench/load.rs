@@ -9,7 +9,7 @@ use rand_distr::{Distribution, Exp};
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 
-use super::tally::{Outcome, Sample, Sent, Tally, Window};
+use super::tally::{Outcome, Sample, Tally, Window};
 use super::work::{Order, random};
 
 /// Documents that an open loop has open, at most; those over it are counted as `not_sent`.
@@ -61,15 +61,11 @@ pub(super) async fn measure<T: Target>(
     let start = Instant::now();
     let begin = start + timing.warmup;
     let window = Window { begin, end: begin + timing.measured };
-    let sent = match load {
-        Load::Closed { .. } => Sent::OnAnswer,
-        Load::Open { .. } => Sent::OnTime,
-    };
     let run = Arc::new(Run {
         target: target.clone(),
         order: Order::new(documents, seed),
         window,
-        tally: Mutex::new(Tally::new(window, sent)),
+        tally: Mutex::new(Tally::new(window, load)),
     });
     let calls = match load {
         Load::Closed { concurrency } => run.close(concurrency),

@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 
+use super::load::Load;
+
 /// The longest latency that is told from longer ones, in microseconds: an hour.
 const MAX_LATENCY_US: u64 = 3_600_000_000;
 /// Digits to which latencies are kept.
@@ -30,15 +32,6 @@ pub(super) struct Window {
     pub(super) end: Instant,
 }
 
-/// How a load is sent.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Sent {
-    /// When an answer comes.
-    OnAnswer,
-    /// When it is due.
-    OnTime,
-}
-
 impl Window {
     pub(super) fn contains(&self, moment: Instant) -> bool {
         self.begin <= moment && moment < self.end
@@ -52,7 +45,7 @@ impl Window {
 /// Counts of one measurement.
 pub(super) struct Tally {
     window: Window,
-    sent: Sent,
+    load: Load,
     /// The first answers from the window's begin on, and from its end on.
     answered: [Option<Instant>; 2],
     /// Documents answered within the window, whenever they were sent: the throughput.
@@ -80,10 +73,10 @@ pub(super) struct Sample {
 }
 
 impl Tally {
-    pub(super) fn new(window: Window, sent: Sent) -> Self {
+    pub(super) fn new(window: Window, load: Load) -> Self {
         let (answered, documents, tokens, operations, cached) = ([None; 2], 0, 0, 0.0, 0);
         let (errors, latencies) = (BTreeMap::new(), histogram());
-        Self { window, sent, answered, documents, tokens, operations, cached, errors, latencies }
+        Self { window, load, answered, documents, tokens, operations, cached, errors, latencies }
     }
 
     /// Counts a document that was to be sent at `due` and was answered at `finished`. It is
@@ -132,8 +125,8 @@ impl Tally {
     /// of it passed without an answer, it is the window after all.
     fn seconds(&self) -> f64 {
         let whole = self.window.length();
-        let time = match (self.sent, self.answered) {
-            (Sent::OnAnswer, [Some(first), Some(after)]) => after.duration_since(first),
+        let time = match (self.load, self.answered) {
+            (Load::Closed { .. }, [Some(first), Some(after)]) => after.duration_since(first),
             _ => whole,
         };
         if time < whole / 2 { whole.as_secs_f64() } else { time.as_secs_f64() }
@@ -167,11 +160,14 @@ fn micros(time: Duration) -> u64 {
 mod tests {
     use super::*;
 
+    const CLOSED: Load = Load::Closed { concurrency: 1 };
+    const OPEN: Load = Load::Open { rate: 1.0 };
+
     /// The tally of answers of 10 tokens at these halves of a second, of a window of two seconds.
-    fn answered_at(sent: Sent, halves: &[u32]) -> Sample {
+    fn answered_at(load: Load, halves: &[u32]) -> Sample {
         let begin = Instant::now();
         let second = Duration::from_secs(1);
-        let mut tally = Tally::new(Window { begin, end: begin + 2 * second }, sent);
+        let mut tally = Tally::new(Window { begin, end: begin + 2 * second }, load);
         for half in halves {
             let done = Done { tokens: 10, operations: 5.0, cached: false };
             tally.record(begin, begin + second / 2 * *half, false, Ok(done));
@@ -181,18 +177,18 @@ mod tests {
 
     #[test]
     fn throughput_is_of_answers_within_the_window() {
-        let per_s = |sent, halves: &[u32]| answered_at(sent, halves).documents_per_s;
+        let per_s = |load, halves: &[u32]| answered_at(load, halves).documents_per_s;
         // From the first in the window, at half a second, to the first after, at two and a half.
-        assert_eq!(per_s(Sent::OnAnswer, &[1, 2, 5, 6]), 1.0);
-        assert_eq!(per_s(Sent::OnAnswer, &[6, 2, 5, 1]), 1.0);
+        assert_eq!(per_s(CLOSED, &[1, 2, 5, 6]), 1.0);
+        assert_eq!(per_s(CLOSED, &[6, 2, 5, 1]), 1.0);
         // From one second to two, and by the window.
-        assert_eq!(per_s(Sent::OnAnswer, &[2, 2, 3, 4]), 3.0);
-        assert_eq!(per_s(Sent::OnTime, &[2, 2, 3, 4]), 1.5);
+        assert_eq!(per_s(CLOSED, &[2, 2, 3, 4]), 3.0);
+        assert_eq!(per_s(OPEN, &[2, 2, 3, 4]), 1.5);
         // None after, none within, and one just before the end.
-        assert_eq!(per_s(Sent::OnAnswer, &[2, 3]), 1.0);
-        assert_eq!(per_s(Sent::OnAnswer, &[5]), 0.0);
-        assert_eq!(per_s(Sent::OnAnswer, &[3, 4]), 0.5);
-        let sample = answered_at(Sent::OnTime, &[0, 1]);
+        assert_eq!(per_s(CLOSED, &[2, 3]), 1.0);
+        assert_eq!(per_s(CLOSED, &[5]), 0.0);
+        assert_eq!(per_s(CLOSED, &[3, 4]), 0.5);
+        let sample = answered_at(OPEN, &[0, 1]);
         assert_eq!((sample.tokens_per_s, sample.operations_per_s), (10.0, 5.0));
     }
 
@@ -200,7 +196,7 @@ mod tests {
     fn latencies_and_errors_are_of_those_sampled() {
         let begin = Instant::now();
         let second = Duration::from_secs(1);
-        let mut tally = Tally::new(Window { begin, end: begin + 2 * second }, Sent::OnTime);
+        let mut tally = Tally::new(Window { begin, end: begin + 2 * second }, OPEN);
         let done = Done { tokens: 10, operations: 5.0, cached: false };
         let at = |halves: u32| begin + second / 2 * halves;
         tally.record(at(0), at(3), true, Ok(done));

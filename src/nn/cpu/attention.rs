@@ -8,7 +8,7 @@
 use std::ops::Range;
 
 use super::kernels::{Aligned, Products, Rows, Unscaled};
-use super::math::exponentials;
+use super::math::{divide, exponentials};
 
 /// Queries in a block.
 const QUERIES: usize = 48;
@@ -79,14 +79,9 @@ impl<A: Unscaled> Attention<A> {
             let queries = Rows { values, stride, count: context.len() / hidden };
             self.score(&mut scope, &queries, head_size, count);
             self.mix(&mut scope, queries.count, head_size, count);
-            let rows = self.mixed.chunks_exact(self.products.width(head_size)).zip(self.sums);
-            for (context, (mixed, sum)) in context.chunks_exact_mut(hidden).zip(rows) {
-                let context = context.get_mut(head * head_size..).unwrap_or_default();
-                let inverse = sum.recip();
-                for (context, mixed) in context.iter_mut().zip(mixed).take(head_size) {
-                    *context = mixed * inverse;
-                }
-            }
+            let width = self.products.width(head_size);
+            let columns = head * head_size..(head + 1) * head_size;
+            divide(&self.mixed, width, &self.sums, context, hidden, columns);
         }
     }
 

@@ -3,6 +3,7 @@
 //! is faster so.
 
 use std::f32::consts::{FRAC_1_SQRT_2, LOG2_E};
+use std::ops::Range;
 
 use rten_simd::functional::simd_map;
 use rten_simd::ops::{BitOps, FloatOps, IntOps, NumOps};
@@ -151,6 +152,50 @@ impl<const EXACT: bool> SimdOp for Exponentials<'_, EXACT> {
                 sums = [ops.add(sums[0], a), ops.add(sums[1], b)];
             }
             *sum = ops.sum(ops.add(sums[0], sums[1]));
+        }
+    }
+}
+
+/// Divides rows of `values`, one every `stride`, by `divisors`, one a row, into `columns` of the
+/// rows of `out`, which has one every `out_stride`.
+pub(super) fn divide(
+    values: &[f32],
+    stride: usize,
+    divisors: &[f32],
+    out: &mut [f32],
+    out_stride: usize,
+    columns: Range<usize>,
+) {
+    Divide { values, stride, divisors, out, out_stride, columns }.dispatch();
+}
+
+struct Divide<'a> {
+    values: &'a [f32],
+    stride: usize,
+    divisors: &'a [f32],
+    out: &'a mut [f32],
+    out_stride: usize,
+    columns: Range<usize>,
+}
+
+impl SimdOp for Divide<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn eval<I: Isa>(self, isa: I) {
+        let (ops, lanes) = (isa.f32(), isa.f32().len());
+        let rows = self.values.chunks_exact(self.stride).zip(self.divisors);
+        for (out, (values, divisor)) in self.out.chunks_exact_mut(self.out_stride).zip(rows) {
+            let Some(out) = out.get_mut(self.columns.clone()) else { continue };
+            let inverse = divisor.recip();
+            let vector = ops.splat(inverse);
+            let (mut outs, mut vectors) = (out.chunks_exact_mut(lanes), values.chunks_exact(lanes));
+            for (out, values) in outs.by_ref().zip(vectors.by_ref()) {
+                ops.store(ops.mul(ops.load(values), vector), out);
+            }
+            let rest = outs.into_remainder();
+            let values = values.iter().skip(self.columns.len() - rest.len());
+            rest.iter_mut().zip(values).for_each(|(out, value)| *out = value * inverse);
         }
     }
 }

@@ -46,14 +46,7 @@ impl Norm {
     fn add_row<I: Isa>(&self, isa: I, row: &mut [f32], update: &[f32]) {
         let (ops, lanes, count) = (isa.f32(), isa.f32().len(), row.len().max(1) as f32);
 
-        let (mut rows, mut updates) = (row.chunks_exact_mut(lanes), update.chunks_exact(lanes));
-        for (row, update) in rows.by_ref().zip(updates.by_ref()) {
-            ops.store(ops.add(ops.load(row), ops.load(update)), row);
-        }
-        for (value, update) in rows.into_remainder().iter_mut().zip(updates.remainder()) {
-            *value += update;
-        }
-        let mean = sum(isa, row, |value| value) / count;
+        let mean = add(isa, row, update) / count;
         let means = ops.splat(mean);
         let variance = sum(isa, row, |value| {
             let difference = ops.sub(value, means);
@@ -73,4 +66,30 @@ impl Norm {
             *value = ((*value - mean) * inverse).mul_add(*weight, *bias);
         }
     }
+}
+
+/// Adds `updates` to `row`, which is as long, and returns the sum of the results.
+#[inline(always)]
+fn add<I: Isa>(isa: I, row: &mut [f32], updates: &[f32]) -> f32 {
+    let (ops, lanes) = (isa.f32(), isa.f32().len());
+    // Several side by side, since each waits for its last.
+    let mut sums = [ops.zero(); 4];
+    let (mut rows, mut updates) =
+        (row.chunks_exact_mut(4 * lanes), updates.chunks_exact(4 * lanes));
+    for (row, update) in rows.by_ref().zip(updates.by_ref()) {
+        let added = ops.load_many::<4>(row).into_iter().zip(ops.load_many::<4>(update));
+        for ((sum, (value, update)), place) in
+            sums.iter_mut().zip(added).zip(row.chunks_exact_mut(lanes))
+        {
+            let value = ops.add(value, update);
+            ops.store(value, place);
+            *sum = ops.add(*sum, value);
+        }
+    }
+    let [a, b, c, d] = sums;
+    let whole = ops.sum(ops.add(ops.add(a, b), ops.add(c, d)));
+    rows.into_remainder().iter_mut().zip(updates.remainder()).fold(whole, |sum, (value, update)| {
+        *value += update;
+        sum + *value
+    })
 }
