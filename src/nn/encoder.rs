@@ -119,17 +119,18 @@ impl Rows {
 }
 
 /// What an encoder computes with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Compute {
     /// In what its matrix products are computed.
     pub precision: Precision,
-    /// By what: the instruction set, or `candle`.
-    pub kernels: &'static str,
+    /// By what: the instruction set, or `candle`. Results are the same bits where it is the same, so
+    /// that of attention follows a plus where it is another.
+    pub kernels: String,
 }
 
 impl Default for Compute {
     fn default() -> Self {
-        Self { precision: Precision::F32, kernels: "candle" }
+        Self { precision: Precision::F32, kernels: "candle".to_owned() }
     }
 }
 

@@ -62,7 +62,7 @@ pub struct ModelInfo {
     pub architecture: String,
     /// Effective precision: `f32`, `bf16` or `int8`.
     pub precision: String,
-    /// What computes: an instruction set, such as `avx2`, or `candle`.
+    /// What computes, see [`Compute::kernels`].
     pub kernels: String,
     /// Effective device: `cpu`.
     pub device: String,
@@ -141,7 +141,7 @@ impl Classifier {
             loaded_at: SystemTime::now(),
             architecture: bundle.config.architecture.to_string(),
             precision: precision.to_string(),
-            kernels: kernels.to_owned(),
+            kernels,
             device: "cpu".to_owned(),
             max_window_tokens: bundle.text.window,
             tasks: bundle.tasks,

@@ -23,7 +23,7 @@ pub struct Agreement {
     /// The precision.
     pub precision: Precision,
     /// What it was computed by, such as an instruction set.
-    pub kernels: &'static str,
+    pub kernels: String,
     /// Largest difference of a logit.
     pub max_delta: f32,
     /// Mean difference of the logits, without sign.
@@ -168,7 +168,7 @@ impl Tally {
     pub(super) fn agreement(
         &self,
         precision: Precision,
-        kernels: &'static str,
+        kernels: String,
         tasks: &[Task],
     ) -> Agreement {
         let documents = self.documents;

@@ -55,7 +55,7 @@ impl Loaded {
             digest: self.bundle.digest.clone(),
             architecture: self.bundle.config.architecture.to_string(),
             device: "cpu".to_owned(),
-            kernels: self.compute.kernels.to_owned(),
+            kernels: self.compute.kernels.clone(),
         }
     }
 

@@ -50,7 +50,7 @@ pub(super) fn compared(out: &mut impl Write, set: &Compared) -> Result<()> {
     let width = width.map(|task| task.task.chars().count()).max().unwrap_or_default().max(4);
     writeln!(
         out,
-        "  {:9}  {:12}  max |Δlogit|  mean |Δlogit|  {:width$}  same label  differ  macro-F1 \
+        "  {:9}  {:23}  max |Δlogit|  mean |Δlogit|  {:width$}  same label  differ  macro-F1 \
          reference  here    points  classes",
         "precision", "kernels", "task"
     )?;
@@ -62,9 +62,9 @@ fn lines(out: &mut impl Write, agreement: &Agreement, width: usize) -> Result<()
     for (index, task) in tasks.iter().enumerate() {
         if index == 0 {
             let name = precision.name();
-            write!(out, "  {name:9}  {kernels:12}  {max_delta:12.2e}  {mean_delta:13.2e}")?;
+            write!(out, "  {name:9}  {kernels:23}  {max_delta:12.2e}  {mean_delta:13.2e}")?;
         } else {
-            write!(out, "  {:9}  {:12}  {:12}  {:13}", "", "", "", "")?;
+            write!(out, "  {:9}  {:23}  {:12}  {:13}", "", "", "", "")?;
         }
         let share = task.agreement * 100.0;
         write!(out, "  {:width$}  {share:8.2} %  {:6}", task.task, task.differing)?;

@@ -162,7 +162,7 @@ impl<K: Kernel, A: Unscaled> Encoder for FusedEncoder<K, A> {
     }
 
     fn computes_with(&self) -> Compute {
-        self.compute
+        self.compute.clone()
     }
 
     fn encode(&self, batch: &PackedTokens, pause: &mut dyn FnMut()) -> Result<Rows, EncodeError> {

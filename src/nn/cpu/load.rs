@@ -41,7 +41,7 @@ impl Source<'_> {
             attention,
             poolings: self.poolings.to_vec(),
             shape: Shape { hidden, head_size: hidden / heads, stride },
-            compute: Compute { precision, kernels: kernel.name() },
+            compute: Compute { precision, kernels: names(kernel.name(), attention.name()) },
             running: AtomicUsize::new(0),
             spare: Mutex::default(),
         })
@@ -113,4 +113,9 @@ impl Source<'_> {
     fn tensor(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, BundleError> {
         self.weights.to_f32(&format!("{}{name}", self.prefix), shape)
     }
+}
+
+/// The instruction set of the products with weights, and that of attention's own if it is another.
+fn names(products: &str, attention: &str) -> String {
+    if products == attention { products.to_owned() } else { format!("{products}+{attention}") }
 }
