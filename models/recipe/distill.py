@@ -144,8 +144,8 @@ class Distiller(Trainer):
             target = sum(of[task].exp() for of in answers) / len(answers)
             of_rows = functional.kl_div(answer, target, reduction="none").sum(1)
             if task == "topic":
-                # Rare topics weigh more here too, by how far the teachers believe in them.
-                of_rows = of_rows * (target @ self.topic_weights)
+                # Rare topics weigh more, as where labels teach, by how likely they are to the teachers.
+                of_rows = of_rows * (target * self.topic_weights).sum(1)
             losses[task] = TEMPERATURE**2 * of_rows.mean()
         return losses
 

@@ -123,8 +123,8 @@ impl Rows {
 pub struct Compute {
     /// In what its matrix products are computed.
     pub precision: Precision,
-    /// By what: the instruction set, or `candle`. Results are the same bits where it is the same, so
-    /// that of attention follows a plus where it is another.
+    /// By what: the instruction set, or `candle`. The last bits of results may differ where it is another,
+    /// so that of attention follows a plus if it is not the same.
     pub kernels: String,
 }
 

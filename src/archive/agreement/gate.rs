@@ -246,7 +246,7 @@ mod tests {
             }
             tally.count(&[reference], &[found], &[Some(truth)]);
         }
-        tally.agreement(precision, "test", &[task()])
+        tally.agreement(precision, "test".to_owned(), &[task()])
     }
 
     #[test]
@@ -293,7 +293,7 @@ mod tests {
         for (reference, found) in [(0.1, -0.1), (-0.1, -0.2), (2.0, 1.0)] {
             tally.count(&[vec![reference]], &[vec![found]], &[None]);
         }
-        let int8 = tally.agreement(Precision::Int8, "test", &[one]);
+        let int8 = tally.agreement(Precision::Int8, "test".to_owned(), &[one]);
         assert_eq!((int8.tasks[0].differing, int8.tasks[0].documents), (1, 3));
     }
 

@@ -36,7 +36,7 @@ enum Difference {
     Machine,
     /// Threads that compute
     Threads,
-    /// f32, bf16 or int8, and the kernels: an instruction set, or candle
+    /// f32, bf16 or int8, and the kernels: instruction sets, or candle
     Precision,
     /// The digest of its weights
     Model,

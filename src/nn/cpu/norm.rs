@@ -86,6 +86,13 @@ fn add<I: Isa>(isa: I, row: &mut [f32], updates: &[f32]) -> f32 {
             *sum = ops.add(*sum, value);
         }
     }
+    let mut rows = rows.into_remainder().chunks_exact_mut(lanes);
+    let mut updates = updates.remainder().chunks_exact(lanes);
+    for ((sum, row), update) in sums.iter_mut().zip(rows.by_ref()).zip(updates.by_ref()) {
+        let value = ops.add(ops.load(row), ops.load(update));
+        ops.store(value, row);
+        *sum = ops.add(*sum, value);
+    }
     let [a, b, c, d] = sums;
     let whole = ops.sum(ops.add(ops.add(a, b), ops.add(c, d)));
     rows.into_remainder().iter_mut().zip(updates.remainder()).fold(whole, |sum, (value, update)| {
