@@ -142,11 +142,7 @@ class Distiller(Trainer):
             losses = {"state": STATE_WEIGHT * mean_of_tokens(apart, mask).mean()}
         for task, answer in softened(self.model, learnt).items():
             target = sum(of[task].exp() for of in answers) / len(answers)
-            of_rows = functional.kl_div(answer, target, reduction="none").sum(1)
-            if task == "topic":
-                # Rare topics weigh more, as where labels teach, by how likely they are to the teachers.
-                of_rows = of_rows * (target * self.topic_weights).sum(1)
-            losses[task] = TEMPERATURE**2 * of_rows.mean()
+            losses[task] = TEMPERATURE**2 * functional.kl_div(answer, target, reduction="batchmean")
         return losses
 
     def teacher_input(self, batch, ids, mask):
