@@ -189,8 +189,8 @@ impl SimdOp for Divide<'_> {
             let Some(out) = out.get_mut(self.columns.clone()) else { continue };
             let inverse = divisor.recip();
             let vector = ops.splat(inverse);
-            let (mut outs, mut vectors) = (out.chunks_exact_mut(lanes), values.chunks_exact(lanes));
-            for (out, values) in outs.by_ref().zip(vectors.by_ref()) {
+            let mut outs = out.chunks_exact_mut(lanes);
+            for (out, values) in outs.by_ref().zip(values.chunks_exact(lanes)) {
                 ops.store(ops.mul(ops.load(values), vector), out);
             }
             let rest = outs.into_remainder();

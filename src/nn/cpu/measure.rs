@@ -41,17 +41,6 @@ pub fn peak(precision: Precision, threads: usize) -> f64 {
     (0..RUNS).filter_map(together).fold(0.0, f64::max)
 }
 
-/// How long `work` takes, in the median of 31 runs.
-pub fn median_time(work: &mut dyn FnMut()) -> Duration {
-    let mut times = [(); 31].map(|()| {
-        let start = Instant::now();
-        work();
-        start.elapsed()
-    });
-    let (_, median, _) = times.select_nth_unstable(15);
-    *median
-}
-
 /// What a thread did in a run.
 struct Part {
     start: Instant,
@@ -75,6 +64,18 @@ impl Visitor for Peak<'_> {
         };
         (0..RUNS).map(run).collect()
     }
+}
+
+/// How long `work` takes, in the median of 31 runs.
+pub fn median_time(work: &mut dyn FnMut()) -> Duration {
+    let mut times = [(); 31].map(|()| {
+        let start = Instant::now();
+        work();
+        start.elapsed()
+    });
+    let middle = times.len() / 2;
+    let (_, median, _) = times.select_nth_unstable(middle);
+    *median
 }
 
 /// What applies a layer to rows, `[rows, inputs]`.
