@@ -16,13 +16,21 @@ use super::steps::compile;
 /// places, so a name alone is no byline: see [`BYLINE`].
 const AGENCIES: &str = r"الخليج|وكالات|وكالة الأنباء الألمانية|وام|واس|قنا|كونا|بترا|وفا|سبأ|سانا|رويترز|فرانس برس|أسوشيتد برس|الأناضول|شينخوا|سبوتنيك|العربية\.نت|سكاي نيوز عربية|الجزيرة نت|هسبريس|بي بي سي|سي ان ان|CNN|BBC|AFP|AP|Reuters|(?:أ|ا) ?\. ?ف ?\. ?ب|(?:أ|ا) ف ب|(?:أ|ا)ف ب|د ?\. ?ب ?\. ?(?:أ|ا)|د ب (?:أ|ا)|يو ?\. ?بي ?\. ?آي|يو بي آي|أ ?\. ?ش ?\. ?أ|أ ش أ";
 
-/// A byline at the start: an optional place of at most 40 characters, then an
-/// agency in quotes or brackets; or a place and an agency without them, if a dash
-/// or colon follows.
+/// A byline at the start is an agency, perhaps after a place, and the mark that parts it from the
+/// story. Without the mark it is a sentence about the agency («قالت "رويترز" إن»), and so it is
+/// without a mark before a name that stands bare (`كأس الخليج: …`, `مصدر لبي بي سي: …`).
 static BYLINE: LazyLock<Regex> = LazyLock::new(|| {
-    let place = r"(?:[\p{Arabic}، ]{2,40}?\s?[-–—:ـ]{0,2}\s?)?";
-    let quoted = format!(r#"[«"“(\[]\s?(?:{AGENCIES})\s?[»"”)\]]"#);
-    compile(&format!(r"^{place}(?:{quoted}\s?[-–—:.،ـ]{{0,2}}|(?:{AGENCIES})\s?[-–—:]{{1,2}})\s?"))
+    let place = r"[\p{Arabic}،]{2,20}(?: [\p{Arabic}،]{1,20}){0,2}";
+    let long_place = r"[\p{Arabic}، ]{2,40}?\s?";
+    let mark = r"\s?[-–—:ـ/]{1,2}\s?";
+    let quoted = format!(r#"[«"“(\[]\s?(?:{AGENCIES})\s?[»"”)\]](?:\s?[،,]?\s?وكالات)?"#);
+    let forms = [
+        format!(r"{place}{mark}{quoted}\s?[-–—:.،ـ]{{0,2}}"),
+        format!(r"(?:{place}\s?)?{quoted}\s?[-–—:ـ]{{1,2}}"),
+        format!(r"{long_place}{quoted}\s?[-–—]{{1,2}}"),
+        format!(r"(?:{place}{mark})?(?:{AGENCIES})\s?[-–—:]{{1,2}}"),
+    ];
+    compile(&format!(r"^(?:{})\s?", forms.join("|")))
 });
 
 /// A retweet mark, left over from «RT @someone:».
@@ -62,6 +70,8 @@ mod tests {
             "القاهرة (رويترز) - ",
             "بيروت - (أ ف ب): ",
             "رويترز - ",
+            "غزة «الخليج»، وكالات: ",
+            "دبي، الإمارات العربية المتحدة (CNN)-- ",
             "RT : ",
         ] {
             assert_eq!(stripped(&format!("{byline}افتتح الوزير المعرض")), "افتتح الوزير المعرض");
@@ -74,6 +84,12 @@ mod tests {
             "الخليج العربي يشهد حركة ملاحة كثيفة",
             "أعلن الاتحاد الدولي لكرة القدم (فيفا) قرعة البطولة",
             "قالت الوزارة في بيان",
+            "قالت «رويترز» إن الاجتماع تأجل",
+            "أعلنت هيئة الإذاعة البريطانية (BBC) إغلاق مكاتبها",
+            "كأس الخليج: العراق يهزم عمان",
+            "فاز نادي «الخليج» على ضيفه",
+            "وزير الصحة لبي بي سي: اللقاح آمن",
+            "طريقنا: إلى المونديال",
             "«الخليج»",
         ] {
             assert_eq!(stripped(text), text);
