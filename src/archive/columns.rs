@@ -170,11 +170,9 @@ impl Columns {
         names
     }
 
-    /// The fields in `cells`, which are those of [`selection`](Self::selection).
-    ///
-    /// # Errors
-    /// If there is no text.
-    pub(super) fn fields(&self, selection: &[String], cells: &[Cell]) -> Result<Fields, Reject> {
+    /// The fields in `cells`, which are those of [`selection`](Self::selection), and, if
+    /// there is no text among them, why the row is refused.
+    pub(super) fn fields(&self, selection: &[String], cells: &[Cell]) -> (Fields, Option<Reject>) {
         let cell = |name: &str| {
             selection.iter().position(|known| known == name).and_then(|place| cells.get(place))
         };
@@ -183,18 +181,18 @@ impl Columns {
             cell.map(Cell::as_str).filter(|text| !text.is_empty()).map(str::to_owned)
         };
         let name = &self.text;
-        let text = match cell(name) {
-            Some(Cell::Text(text)) => text.clone(),
+        let (text, refused) = match cell(name) {
+            Some(Cell::Text(text)) => (text.clone(), None),
             None | Some(Cell::Null) => {
                 let message = format!("it has no column {name:?}, or null in it");
-                return Err(Reject::new(RejectReason::MissingText, message));
+                (String::new(), Some(Reject::new(RejectReason::MissingText, message)))
             }
             Some(Cell::Json(_)) => {
                 let message = format!("column {name:?} holds no text");
-                return Err(Reject::new(RejectReason::NotText, message));
+                (String::new(), Some(Reject::new(RejectReason::NotText, message)))
             }
         };
-        Ok(Fields {
+        let fields = Fields {
             id: self.id.as_deref().and_then(cell).cloned().unwrap_or_default(),
             title: text_of(&self.title).unwrap_or_default(),
             text,
@@ -205,7 +203,8 @@ impl Columns {
                 .map(|keep| cell(&keep.column).cloned().unwrap_or_default())
                 .collect(),
             gold: self.gold.iter().map(|name| text_of(&Some(name.clone()))).collect(),
-        })
+        };
+        (fields, refused)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Why an archive could not be scored.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::row::Reject;
 use crate::nn::EncodeError;
@@ -137,16 +137,4 @@ impl FileError {
             Self::Setting(message) => ArchiveError::Setting(format!("{path}: {message}")),
         }
     }
-}
-
-/// Where something is, for messages.
-pub(super) fn shown(path: &Path) -> String {
-    path.display().to_string()
-}
-
-/// `path` with `suffix` after its whole name.
-pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    name.into()
 }

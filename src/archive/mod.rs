@@ -7,6 +7,7 @@
 //! | `input/` | files to rows, whatever their format and compression |
 //! | `columns`, `dates`, `gold` | what the columns of an archive mean |
 //! | `memory` | the texts that have been seen |
+//! | `paths` | shown, extended, compared |
 //! | `stages/` | the way of a row, on four threads |
 //! | `output/` | parts, the manifest, resumption |
 //! | `stats`, `evaluation`, `report/` | what is counted, and a page that shows it |
@@ -22,6 +23,7 @@ mod gold;
 mod input;
 mod memory;
 mod output;
+mod paths;
 mod progress;
 mod report;
 mod row;

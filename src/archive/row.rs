@@ -4,6 +4,9 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+/// Characters of a message: some quote what they are about.
+const MAX_MESSAGE_CHARS: usize = 300;
+
 /// A value of a column.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) enum Cell {
@@ -58,7 +61,13 @@ pub struct Reject {
 
 impl Reject {
     pub(super) fn new(reason: RejectReason, message: impl Into<String>) -> Self {
-        Self { reason, message: message.into() }
+        let mut message = message.into();
+        if let Some((end, _)) = message.char_indices().nth(MAX_MESSAGE_CHARS) {
+            message.truncate(end);
+            message.push('…');
+            message.shrink_to_fit();
+        }
+        Self { reason, message }
     }
 }
 

@@ -90,8 +90,16 @@ impl Archive {
                 path.display()
             )));
         }
+        if let Some(path) = layout.foreign() {
+            return Err(ArchiveError::Setting(format!(
+                "{} exists, and no {} says that score wrote it; remove it, or choose another \
+                 --output",
+                path.display(),
+                layout.manifest().display()
+            )));
+        }
         let reading = settings.reading()?;
-        let paths = discover(&settings.inputs, settings.input_format, &layout.output)?;
+        let paths = discover(&settings.inputs, settings.input_format, &layout.places())?;
         let files: Arc<[InputFile]> = fingerprint(&paths, stop)?.into();
         if settings.resume && files.iter().any(InputFile::is_stdin) {
             let message = "standard input cannot be read again, so not resumed";
@@ -214,7 +222,7 @@ fn joined<T>(stage: ScopedJoinHandle<'_, T>, name: &'static str) -> Result<T, Ar
 
 /// The tasks that `options` ask for, in the order of their results.
 fn tasks(classifier: &Classifier, options: &Options) -> Result<Vec<Task>, ArchiveError> {
-    classifier.check(options)?;
+    classifier.check(options).map_err(|error| ArchiveError::Setting(error.to_string()))?;
     let all = &classifier.info().tasks;
     if options.tasks.is_empty() {
         return Ok(all.clone());

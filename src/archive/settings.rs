@@ -133,7 +133,8 @@ impl ArchiveSettings {
         ColumnNames { gold, ..self.columns.clone() }
     }
 
-    /// Every setting that the output depends on.
+    /// Every setting that the output depends on. Not `skip_damaged`: what was done before a damaged
+    /// file was met is the same either way, and whoever meets one wants to go on.
     pub(super) fn fingerprint(
         &self,
         columns: &Columns,
@@ -163,7 +164,6 @@ impl ArchiveSettings {
             "memory-texts": self.memory_texts,
             "max-row-bytes": self.max_row_bytes,
             "max-expansion": self.max_expansion,
-            "skip-damaged": self.skip_damaged,
             "batch-tokens": self.batch_tokens,
         });
         match options {

@@ -90,6 +90,17 @@ fn a_bomb_is_stopped_and_a_huge_row_takes_no_memory() {
 }
 
 #[test]
+fn a_page_of_parquet_is_bounded_whatever_it_expands_to() {
+    let dir = Dir::new();
+    let text = "a".repeat((256 << 20) + 1);
+    let input = dir.path("bomb.parquet");
+    let rows = [serde_json::json!({"text": text})];
+    write_parquet(&input, &rows, parquet::basic::Compression::GZIP(Default::default()));
+    let input = input.to_str().unwrap();
+    fails(&[input, "-o", &dir.name("out.jsonl")], 5, "has more than 268435456 bytes");
+}
+
+#[test]
 fn a_row_may_have_a_hundred_thousand_columns() {
     let dir = Dir::new();
     let names: Vec<String> = (0..100_000).map(|column| format!("c{column}")).collect();

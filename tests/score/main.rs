@@ -6,6 +6,7 @@
 mod evaluation;
 mod formats;
 mod harness;
+mod inputs;
 mod limits;
 mod pages;
 mod properties;

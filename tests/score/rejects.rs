@@ -72,6 +72,24 @@ fn each_kind_of_bad_row_is_set_aside_with_its_reason() {
 }
 
 #[test]
+fn a_rejected_row_is_named_and_its_message_is_short() {
+    let dir = Dir::new();
+    let lines = [
+        json!({"id": "no-text", "text": null}).to_string(),
+        json!({"id": 7, "text": ["no", "text"]}).to_string(),
+        json!("خبر".repeat(50_000)).to_string(),
+        json!({"id": "i".repeat(50_000), "text": ""}).to_string(),
+    ];
+    let input = dir.write("in.jsonl", lines.join("\n"));
+    scored(&[&input, "-o", &dir.name("out.jsonl")]);
+    let rejects = dir.lines("out.jsonl.rejects.jsonl");
+    let ids: Vec<Option<&str>> = rejects.iter().map(|row| row["id"].as_str()).collect();
+    assert_eq!(ids, [Some("no-text"), Some("7"), None, Some("i".repeat(1_000).as_str())]);
+    let longest = rejects.iter().map(|row| row["message"].as_str().unwrap().chars().count()).max();
+    assert_eq!(longest, Some(301), "clipped, and an ellipsis");
+}
+
+#[test]
 fn rows_of_csv_have_as_many_fields_as_the_header() {
     let dir = Dir::new();
     let text = "id,text\n1,خبر عن المدرسة\n2\n3,خبر,زائد\n4,\"خبر\nفي سطرين\"\n5,\"مفتوح\n6,خبر\n";
@@ -117,7 +135,7 @@ fn wrong_settings_are_refused_before_the_model_loads() {
         (&[&input, "-o", &out, "--encoding", "klingon"], 2, "klingon"),
         (&[&input, "-o", &out, "--output-format", "csv"], 2, "--output-format says csv"),
         (&[&input, "-o", &out, "--keep", "section=topic"], 2, "two columns \"topic\""),
-        (&[&input, "-o", &out, "--task", "weather"], 1, "topic, sentiment"),
+        (&[&input, "-o", &out, "--task", "weather"], 2, "topic, sentiment"),
     ];
     for (args, code, says) in cases {
         fails(args, code, says);

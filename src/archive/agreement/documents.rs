@@ -71,8 +71,8 @@ impl Documents {
             },
         )?;
         let rows = news.into_iter().zip(1..).map(|(News { title, text }, number)| {
-            let content = Ok(Fields { title, text, ..Fields::default() });
-            Ok(Row { file: 0, number, position: 0, content })
+            let fields = Fields { title, text, ..Fields::default() };
+            Ok(Row { file: 0, number, position: 0, fields, refused: None })
         });
         Ok(Self {
             name: "built-in documents".to_owned(),
@@ -138,7 +138,8 @@ impl Documents {
         tasks: &[Task],
     ) -> Result<Option<(Option<Labelled>, u64)>, ArchiveError> {
         let Some(row) = self.rows.next().transpose()? else { return Ok(None) };
-        let labelled = row.content.ok().map(|fields| {
+        let Row { fields, refused, position, .. } = row;
+        let labelled = refused.is_none().then(|| {
             let value = |place: &Option<usize>| {
                 let value = fields.gold.get((*place)?)?.as_deref()?.trim();
                 Some(self.aliases.get(value).map_or(value, String::as_str))
@@ -148,7 +149,7 @@ impl Documents {
             let (title, text) = (fields.title, fields.text);
             Labelled { document: Document { id: String::new(), title, text }, gold }
         });
-        Ok(Some((labelled, row.position)))
+        Ok(Some((labelled, position)))
     }
 }
 

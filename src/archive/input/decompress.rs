@@ -11,8 +11,8 @@ use ruzstd::decoding::{FrameDecoder, StreamingDecoder};
 
 /// Bytes that a stream may expand to whatever its compressed size.
 pub(super) const FREE_BYTES: u64 = 64 << 20;
-/// KiB that a decoder may take: xz -9 needs 64 MiB.
-const XZ_MEMORY_KIB: u32 = 128 << 10;
+/// KiB that a decoder may take: a dictionary of 128 MiB (xz -9 has 64) and what is beside it.
+const XZ_MEMORY_KIB: u32 = (128 << 10) + 1_024;
 /// The longest magic number looked at, that of xz.
 const MAGIC_BYTES: usize = 6;
 const BUFFER_BYTES: usize = 64 << 10;

@@ -12,6 +12,7 @@ use walkdir::{DirEntry, WalkDir};
 
 use super::formats::InputFormat;
 use crate::archive::error::{About, ArchiveError};
+use crate::archive::paths::real;
 
 /// The name of standard input.
 pub(super) const STDIN: &str = "-";
@@ -37,17 +38,19 @@ impl InputFile {
 
 /// The files that `inputs` name, in order: files, patterns with `*`, `?` or `[…]`,
 /// and directories, of which those files are taken whose names say a format, or all
-/// if the caller says the format. Names with a dot or underscore before them are not
-/// taken, nor is anything of the output.
+/// if the caller says the format. In directories, names with a dot or underscore before
+/// them are not taken. Nothing is taken that is, or lies in, one of `output`, the
+/// [places](crate::archive::output::Layout::places) of the output.
 ///
 /// # Errors
 /// If an input is not there or cannot be read, or there is no file at all.
 pub(in crate::archive) fn discover(
     inputs: &[PathBuf],
     format: Option<InputFormat>,
-    output: &Path,
+    output: &[PathBuf],
 ) -> Result<Vec<PathBuf>, ArchiveError> {
-    let mut found = Found { format, output, files: Vec::new(), known: HashSet::new() };
+    let mut found =
+        Found { format, output, files: Vec::new(), known: HashSet::new(), of_output: 0 };
     for input in inputs {
         if input.as_os_str() == STDIN {
             if inputs.len() > 1 {
@@ -62,26 +65,36 @@ pub(in crate::archive) fn discover(
             _ => found.path(input)?,
         }
     }
-    if found.files.is_empty() {
-        return Err(ArchiveError::Setting(
+    let Found { files, of_output, .. } = found;
+    match (files.is_empty(), of_output) {
+        (true, 0) => Err(ArchiveError::Setting(
             "the inputs hold no file of a known format; say it with --format".to_owned(),
-        ));
+        )),
+        (true, _) => Err(ArchiveError::Setting(
+            "all inputs are files of the output; choose another --output".to_owned(),
+        )),
+        (false, 0) => Ok(files),
+        (false, _) => {
+            tracing::info!(files = of_output, "files of the output are left out of the inputs");
+            Ok(files)
+        }
     }
-    Ok(found.files)
 }
 
 struct Found<'a> {
     format: Option<InputFormat>,
-    output: &'a Path,
+    output: &'a [PathBuf],
     files: Vec<PathBuf>,
     known: HashSet<PathBuf>,
+    /// Files left out since they are of the output.
+    of_output: usize,
 }
 
 impl Found<'_> {
     fn matches(&mut self, pattern: &str) -> Result<(), ArchiveError> {
         let setting =
             |message: String| ArchiveError::Setting(format!("input {pattern:?}: {message}"));
-        let before = self.files.len();
+        let before = self.files.len() + self.of_output;
         for path in glob::glob(pattern).map_err(|error| setting(error.to_string()))? {
             let path = path.map_err(|error| {
                 let path = error.path().to_owned();
@@ -89,7 +102,7 @@ impl Found<'_> {
             })?;
             self.path(&path)?;
         }
-        if self.files.len() == before {
+        if self.files.len() + self.of_output == before {
             return Err(setting("nothing matches".to_owned()));
         }
         Ok(())
@@ -114,7 +127,7 @@ impl Found<'_> {
                 ArchiveError::read(&at, source)
             })?;
             let known = self.format.is_some() || InputFormat::of_name(entry.path()).is_some();
-            if entry.file_type().is_file() && known && !self.is_output(entry.path()) {
+            if entry.file_type().is_file() && known {
                 self.take(entry.path());
             }
         }
@@ -122,16 +135,15 @@ impl Found<'_> {
     }
 
     fn take(&mut self, path: &Path) {
-        if self.known.insert(path.to_owned()) {
+        if !self.known.insert(path.to_owned()) {
+            return;
+        }
+        let real = real(path);
+        if self.output.iter().any(|place| real.starts_with(place)) {
+            self.of_output += 1;
+        } else {
             self.files.push(path.to_owned());
         }
-    }
-
-    /// Whether `path` is the output or one of the files beside it.
-    fn is_output(&self, path: &Path) -> bool {
-        let (path, output) = (path.as_os_str().as_encoded_bytes(), self.output.as_os_str());
-        path.strip_prefix(output.as_encoded_bytes())
-            .is_some_and(|rest| matches!(rest.first(), None | Some(b'.' | b'/')))
     }
 }
 

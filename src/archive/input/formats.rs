@@ -49,6 +49,7 @@ impl InputFormat {
 
     /// By the first bytes of the content, decompressed.
     pub(super) fn of_content(head: &[u8]) -> Option<Self> {
+        let head = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head);
         if head.starts_with(b"PAR1") {
             return Some(Self::Parquet);
         }

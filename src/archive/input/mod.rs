@@ -74,7 +74,10 @@ pub(super) struct Row {
     pub(super) number: u64,
     /// Bytes of the archive read so far.
     pub(super) position: u64,
-    pub(super) content: Result<Fields, Reject>,
+    /// What is in it, as far as it can be read.
+    pub(super) fields: Fields,
+    /// Why it is not scored.
+    pub(super) refused: Option<Reject>,
 }
 
 /// The rows of one file.
@@ -145,12 +148,21 @@ impl Source {
             }
         }
         let columns = Columns::resolve(names, &found).map_err(ArchiveError::Setting)?;
-        let missing = columns.missing(&found);
-        if complete && let Some(missing) = missing.first() {
-            return Err(ArchiveError::Setting(format!(
-                "there is no column {missing:?}; there is {}",
-                listed(&found)
-            )));
+        if let Some(missing) = columns.missing(&found).first() {
+            if complete {
+                return Err(ArchiveError::Setting(format!(
+                    "there is no column {missing:?}; there is {}",
+                    listed(&found)
+                )));
+            }
+            // Later objects may have it.
+            if !found.is_empty() {
+                tracing::warn!(
+                    column = missing,
+                    "none of the first rows has this column; there is {}",
+                    listed(&found)
+                );
+            }
         }
         let selection = columns.selection();
         let mut source = Self {
@@ -221,6 +233,11 @@ impl Source {
                     }
                 }
             };
+            // What comes before it is done, so it is this file that is at fault.
+            let error = match error {
+                FileError::Setting(message) => FileError::Damaged(message),
+                error => error,
+            };
             let damage = self.fault(file, error);
             if !matches!(damage, ArchiveError::Damaged { .. }) || !self.settings.skip_damaged {
                 return Err(damage);
@@ -234,9 +251,11 @@ impl Source {
     }
 
     fn row_of(&self, file: usize, cells: Result<Vec<Cell>, Reject>) -> Row {
-        let fields = |cells: Vec<_>| self.columns.fields(&self.selection, &cells);
-        let content = cells.and_then(fields);
-        Row { file, number: self.row, position: self.position(), content }
+        let (fields, refused) = match cells {
+            Ok(cells) => self.columns.fields(&self.selection, &cells),
+            Err(reject) => (Fields::default(), Some(reject)),
+        };
+        Row { file, number: self.row, position: self.position(), fields, refused }
     }
 
     fn end_file(&mut self, file: usize) {

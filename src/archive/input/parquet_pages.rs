@@ -1,15 +1,18 @@
-//! The pages of one row group, with zstd in Rust.
+//! The pages of one row group, decompressed in bounds.
 //!
 //! The parquet crate decompresses zstd by the C library, which this build does
-//! without. Pages of zstd columns are therefore read as if they were not compressed
-//! and decompressed here.
+//! without, and gives gzip and brotli as much memory as they ask for. Pages of such
+//! columns are therefore read as if they were not compressed and decompressed here.
+//! Snappy and LZ4 get what the page's header says, 2 GiB at most, and no more.
 
 use std::fs::File;
 use std::io::Read;
 use std::sync::Arc;
 
+use brotli::Decompressor;
+use flate2::read::MultiGzDecoder;
 use parquet::arrow::arrow_reader::RowGroups;
-use parquet::basic::Compression;
+use parquet::basic::Compression as Codec;
 use parquet::column::page::{Page, PageIterator, PageMetadata, PageReader};
 use parquet::errors::{ParquetError, Result};
 use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData, RowGroupMetaData};
@@ -18,6 +21,7 @@ use ruzstd::decoding::StreamingDecoder;
 
 /// Bytes of a decompressed page, at most. Writers aim at 1 MiB.
 const MAX_PAGE_BYTES: u64 = 256 << 20;
+const BROTLI_BUFFER_BYTES: usize = 4 << 10;
 
 /// Row group `group` of a file.
 pub(super) struct OneRowGroup<'a> {
@@ -44,13 +48,13 @@ impl RowGroups for OneRowGroup<'_> {
 
     fn column_chunks(&self, column: usize) -> Result<Box<dyn PageIterator>> {
         let chunk = self.row_group().column(column);
-        let pages: Box<dyn PageReader> = match chunk.compression() {
-            Compression::ZSTD(_) => {
+        let pages: Box<dyn PageReader> = match Compression::of(chunk.compression()) {
+            Some(compression) => {
                 let plain = chunk.clone().into_builder();
-                let plain = plain.set_compression(Compression::UNCOMPRESSED).build()?;
-                Box::new(ZstdPages(self.pages(&plain)?))
+                let plain = plain.set_compression(Codec::UNCOMPRESSED).build()?;
+                Box::new(CompressedPages { pages: self.pages(&plain)?, compression })
             }
-            _ => Box::new(self.pages(chunk)?),
+            None => Box::new(self.pages(chunk)?),
         };
         Ok(Box::new(OneChunk(Some(pages))))
     }
@@ -83,10 +87,46 @@ impl Iterator for OneChunk {
 
 impl PageIterator for OneChunk {}
 
-/// Decompresses the pages that it gives.
-struct ZstdPages(SerializedPageReader<File>);
+/// What is undone here.
+#[derive(Clone, Copy, Debug)]
+enum Compression {
+    Zstd,
+    Gzip,
+    Brotli,
+}
 
-impl Iterator for ZstdPages {
+impl Compression {
+    fn of(codec: Codec) -> Option<Self> {
+        match codec {
+            Codec::ZSTD(_) => Some(Self::Zstd),
+            Codec::GZIP(_) => Some(Self::Gzip),
+            Codec::BROTLI(_) => Some(Self::Brotli),
+            _ => None,
+        }
+    }
+
+    fn decoder<'a>(self, bytes: &'a [u8]) -> Result<Box<dyn Read + 'a>> {
+        Ok(match self {
+            Self::Zstd => {
+                Box::new(StreamingDecoder::new(bytes).map_err(|error| self.broken(&error))?)
+            }
+            Self::Gzip => Box::new(MultiGzDecoder::new(bytes)),
+            Self::Brotli => Box::new(Decompressor::new(bytes, BROTLI_BUFFER_BYTES)),
+        })
+    }
+
+    fn broken(self, error: &dyn std::fmt::Display) -> ParquetError {
+        ParquetError::General(format!("a {self:?} page cannot be decompressed: {error}"))
+    }
+}
+
+/// Decompresses the pages that it gives.
+struct CompressedPages {
+    pages: SerializedPageReader<File>,
+    compression: Compression,
+}
+
+impl Iterator for CompressedPages {
     type Item = Result<Page>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -94,21 +134,22 @@ impl Iterator for ZstdPages {
     }
 }
 
-impl PageReader for ZstdPages {
+impl PageReader for CompressedPages {
     fn get_next_page(&mut self) -> Result<Option<Page>> {
-        self.0.get_next_page()?.map(decompressed).transpose()
+        let page = self.pages.get_next_page()?;
+        page.map(|page| decompressed(page, self.compression)).transpose()
     }
 
     fn peek_next_page(&mut self) -> Result<Option<PageMetadata>> {
-        self.0.peek_next_page()
+        self.pages.peek_next_page()
     }
 
     fn skip_next_page(&mut self) -> Result<()> {
-        self.0.skip_next_page()
+        self.pages.skip_next_page()
     }
 }
 
-fn decompressed(mut page: Page) -> Result<Page> {
+fn decompressed(mut page: Page, compression: Compression) -> Result<Page> {
     let (buffer, plain) = match &mut page {
         Page::DataPage { buf, .. } | Page::DictionaryPage { buf, .. } => (buf, 0),
         Page::DataPageV2 { is_compressed: false, .. } => return Ok(page),
@@ -122,14 +163,12 @@ fn decompressed(mut page: Page) -> Result<Page> {
     };
     let mut bytes = levels.to_vec();
     if !values.is_empty() {
-        let broken = |error: &dyn std::fmt::Display| {
-            ParquetError::General(format!("a zstd page cannot be decompressed: {error}"))
-        };
-        let frame = StreamingDecoder::new(values).map_err(|error| broken(&error))?;
-        let read = frame.take(MAX_PAGE_BYTES + 1).read_to_end(&mut bytes);
-        read.map_err(|error| broken(&error))?;
+        let decoder = compression.decoder(values)?;
+        let read = decoder.take(MAX_PAGE_BYTES + 1).read_to_end(&mut bytes);
+        read.map_err(|error| compression.broken(&error))?;
         if bytes.len() as u64 > MAX_PAGE_BYTES {
-            return Err(broken(&format_args!("it has more than {MAX_PAGE_BYTES} bytes")));
+            let bound = format_args!("it has more than {MAX_PAGE_BYTES} bytes");
+            return Err(compression.broken(&bound));
         }
     }
     *buffer = bytes.into();

@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 
 use super::formats::OutputFormat;
 use super::manifest::Manifest;
-use crate::archive::error::{About, ArchiveError, beside, shown};
+use crate::archive::error::{About, ArchiveError};
+use crate::archive::paths::{beside, real, shown};
 
 /// The paths of one output.
 #[derive(Clone, Debug)]
@@ -76,6 +77,25 @@ impl Layout {
         self.work().join(format!("answers-{part:05}.jsonl"))
     }
 
+    /// Whatever is in these places belongs to the output: what the caller asked for, and
+    /// what is beside it. Links are followed, so that paths of inputs can be compared.
+    pub(in crate::archive) fn places(&self) -> [PathBuf; 4] {
+        [&self.output, &self.manifest(), &self.rejects(), &self.work()].map(|path| real(path))
+    }
+
+    /// Something that a run would replace and that `score` did not write, as far as the
+    /// manifest tells.
+    pub(in crate::archive) fn foreign(&self) -> Option<PathBuf> {
+        if self.manifest().exists() {
+            return None;
+        }
+        if self.output.is_file() {
+            return Some(self.output.clone());
+        }
+        let entries = fs::read_dir(&self.output).ok()?;
+        entries.filter_map(|entry| Some(entry.ok()?.path())).find(|path| is_part(path))
+    }
+
     /// Something of the output that is there, if any.
     pub(in crate::archive) fn occupied(&self) -> Option<PathBuf> {
         let is_empty = |path: &Path| fs::read_dir(path).is_ok_and(|mut it| it.next().is_none());
@@ -84,32 +104,27 @@ impl Layout {
             .find(|path| path.exists() && !is_empty(path))
     }
 
-    /// Removes what an earlier run left, and nothing else.
+    /// Removes what an earlier run left, and nothing else. The manifest goes last: as long
+    /// as it is there, this can be done again, and nothing half-removed is resumed from,
+    /// since parts or the output are not what it says.
     pub(in crate::archive) fn clear(&self) -> Result<(), ArchiveError> {
         let manifest = self.manifest();
         if manifest.exists() {
             Manifest::check_free(&manifest)?;
         }
-        // First of all, so that nothing half-removed can be resumed.
-        remove(&manifest)?;
-        remove(&self.rejects())?;
-        self.clear_work()?;
-        if !self.output.is_dir() {
-            return remove(&self.output);
-        }
-        for entry in fs::read_dir(&self.output).reading(&self.output)? {
-            let path = entry.reading(&self.output)?.path();
-            let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
-            let name = name.unwrap_or_default();
-            let of_part = name.trim_start_matches('.').starts_with("part-");
-            let of_format = [OutputFormat::Jsonl, OutputFormat::Csv, OutputFormat::Parquet]
-                .iter()
-                .any(|format| name.trim_end_matches(".tmp").ends_with(format.ending()));
-            if of_part && of_format {
-                remove(&path)?;
+        if self.output.is_dir() {
+            for entry in fs::read_dir(&self.output).reading(&self.output)? {
+                let path = entry.reading(&self.output)?.path();
+                if is_part(&path) {
+                    remove(&path)?;
+                }
             }
+        } else {
+            remove(&self.output)?;
         }
-        Ok(())
+        self.clear_work()?;
+        remove(&self.rejects())?;
+        remove(&manifest)
     }
 
     pub(in crate::archive) fn clear_work(&self) -> Result<(), ArchiveError> {
@@ -126,6 +141,22 @@ impl Layout {
         }
         sync_parent(&self.output)
     }
+}
+
+/// Whether a file is named like a part, `part-00000.csv`, or like one that is being
+/// written, `.part-00000.csv.tmp`.
+fn is_part(path: &Path) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let name = match name.strip_prefix('.') {
+        Some(hidden) => hidden.strip_suffix(".tmp").unwrap_or_default(),
+        None => name,
+    };
+    let part = name.strip_prefix("part-").and_then(|rest| rest.split_once('.'));
+    part.is_some_and(|(number, ending)| {
+        let formats = [OutputFormat::Jsonl, OutputFormat::Csv, OutputFormat::Parquet];
+        let digits = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+        digits && formats.iter().any(|format| format.ending() == ending)
+    })
 }
 
 /// Removes a file, if it is there.

@@ -12,8 +12,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::layout::sync_parent;
-use crate::archive::error::{About, ArchiveError, shown};
+use crate::archive::error::{About, ArchiveError};
 use crate::archive::input::InputFile;
+use crate::archive::paths::shown;
 use crate::archive::stats::Stats;
 
 /// What a run does: whoever resumes it has to do the same.

@@ -29,11 +29,16 @@ pub(super) use self::record::{Answer, Record, Schema, TaskAnswer};
 use self::formats::RecordWriter;
 use self::layout::{remove, rename, sync_parent};
 use self::manifest::{Done, Manifest, PartEntry};
-use super::error::{About, ArchiveError, shown};
+use super::error::{About, ArchiveError};
 use super::input::{digest, hex};
 use super::memory::{Outcome, TextKey};
+use super::paths::shown;
 use super::row::{Reject, RejectReason};
 use super::stats::{Counted, Stats};
+
+/// Characters of a rejected row's id: the rows of a part are kept until it is committed, and what
+/// is wrong with one may be that all of it is taken for its id.
+const MAX_ID_CHARS: usize = 1_000;
 
 /// The results of a run.
 pub(super) struct Output {
@@ -79,7 +84,7 @@ struct Part {
 struct RejectLine<'a> {
     file: &'a str,
     row: u64,
-    id: Option<&'a str>,
+    id: Option<String>,
     reason: RejectReason,
     message: &'a str,
 }
@@ -186,6 +191,7 @@ impl Output {
         id: Option<&str>,
         reject: &Reject,
     ) -> Result<(), ArchiveError> {
+        let id = id.map(|id| id.chars().take(MAX_ID_CHARS).collect());
         let line = RejectLine { file, row, id, reason: reject.reason, message: &reject.message };
         let path = self.layout.rejects();
         let (_, part) = self.current()?;

@@ -80,26 +80,26 @@ impl Preparer<'_> {
     }
 
     fn item(&mut self, row: Row) -> Item {
-        let Row { file, number, position, content } = row;
-        let (fields, work) = match content {
-            Err(reject) => (Fields::default(), Work::Refused(reject)),
-            Ok(mut fields) => {
-                let key = self.keys.as_mut().map(|keys| {
-                    let key = text_key(&fields.title, &fields.text);
-                    (key, keys.see(key))
-                });
-                let work = match key {
-                    Some((_, Some(number))) => {
-                        fields.text = String::new();
-                        Work::Again(number)
-                    }
-                    Some((key, None)) => Work::Text(Some(key), Ok(Prepared::default())),
-                    None => Work::Text(None, Ok(Prepared::default())),
-                };
-                (fields, work)
-            }
+        let Row { file, number, position, mut fields, refused } = row;
+        let work = match refused {
+            Some(reject) => Work::Refused(reject),
+            None => self.work(&mut fields),
         };
         Item { file, row: number, position, fields, work }
+    }
+
+    fn work(&mut self, fields: &mut Fields) -> Work {
+        let Some(keys) = &mut self.keys else {
+            return Work::Text(None, Ok(Prepared::default()));
+        };
+        let key = text_key(&fields.title, &fields.text);
+        match keys.see(key) {
+            Some(number) => {
+                fields.text = String::new();
+                Work::Again(number)
+            }
+            None => Work::Text(Some(key), Ok(Prepared::default())),
+        }
     }
 }
 

@@ -4,7 +4,6 @@ use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::SyncSender;
 
 use super::Sent;
-use crate::archive::columns::Fields;
 use crate::archive::input::{Row, Source};
 
 /// Rows, and about bytes, that go to the next stage at a time.
@@ -31,7 +30,7 @@ pub(in crate::archive) fn read(
             }
             Ok(Some(row)) => row,
         };
-        bytes += row.content.as_ref().map_or(0, Fields::len);
+        bytes += row.fields.len();
         chunk.push(row);
         if chunk.len() >= CHUNK_ROWS || bytes >= CHUNK_BYTES {
             bytes = 0;
