@@ -36,12 +36,14 @@ class AsyncClient:
         tls: Tls | None = None,
         retry: Retry | None = None,
         timeout_s: float = 60.0,
+        max_message_bytes: int = convert.MAX_MESSAGE_BYTES,
     ) -> None:
         self._channel = connection.open_channel(target, tls, grpc.aio)
         self._stub: Any = tasnif_pb2_grpc.ClassifierStub(self._channel)  # type: ignore[no-untyped-call]
         self._token = token
         self._retry = retry or Retry()
         self._timeout_s = timeout_s
+        self._max_message_bytes = max_message_bytes
 
     async def classify(
         self, document: Document | str, options: Options | None = None, *, timeout_s: float | None = None
@@ -61,12 +63,13 @@ class AsyncClient:
         timeout_s: float | None = None,
     ) -> list[Result]:
         """See `Client.classify_batch`."""
-        batch, budget = Batch(documents, options), self._budget(timeout_s)
-        while True:
+        batch, budget = Batch(documents, options, self._max_message_bytes), self._budget(timeout_s)
+        while not batch.is_answered:
             delay_s = batch.take(await self._call(self._stub.ClassifyBatch, batch.request(), budget), budget)
             if delay_s is None:
-                return batch.results
+                break
             await asyncio.sleep(delay_s)
+        return batch.results
 
     def classify_stream(
         self,
@@ -87,7 +90,9 @@ class AsyncClient:
             return self._stub.ClassifyStream(requests, timeout=remaining_s, metadata=headers)
 
         budget = Budget(self._retry, timeout_s)
-        return aio_stream.classify_stream(open_call, documents, options, in_flight, self._retry, budget)
+        return aio_stream.classify_stream(
+            open_call, documents, options, in_flight, self._max_message_bytes, self._retry, budget
+        )
 
     async def tokenize(
         self, document: Document | str, *, model: str = "", timeout_s: float | None = None

@@ -1,4 +1,7 @@
-"""`classify_batch`: the documents of one call, of which those that found no room are asked for again."""
+"""`classify_batch`: the documents of one call, of which those that found no room are asked for again.
+
+Those that cannot be sent are never asked for.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +17,22 @@ from .v1 import tasnif_pb2 as pb
 class Batch:
     """Documents and the results that they have so far."""
 
-    def __init__(self, documents: Sequence[Document | str], options: Options | None) -> None:
-        self._documents = [convert.document_to_proto(document) for document in documents]
+    def __init__(self, documents: Sequence[Document | str], options: Options | None, max_message_bytes: int) -> None:
         self._options = convert.options_to_proto(options)
-        self._open = list(range(len(documents)))
+        self._documents: dict[int, pb.Document] = {}
         self._results: dict[int, Result] = {}
+        for index, document in enumerate(documents):
+            encoded = convert.document_or_result(document, self._options, max_message_bytes)
+            if isinstance(encoded, Result):
+                self._results[index] = encoded
+            else:
+                self._documents[index] = encoded
+        self._open = list(self._documents)
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether there is nothing to ask for. A batch of nothing is for the server to refuse."""
+        return bool(self._results) and not self._open
 
     @property
     def results(self) -> list[Result]:

@@ -32,6 +32,8 @@ class Client:
         tls: Files for TLS and mutual TLS.
         retry: How to try again.
         timeout_s: The time of a call with all its retries, where the call does not say. Streams have none.
+        max_message_bytes: What the server is set to take (`server.max_message_bytes`). A document of a batch or stream
+            that is larger is not sent and fails alone; the server would end the whole stream.
 
     A call raises `CallError` once it has failed for good: at once if the error would come again, else when its tries
     are spent or its time would be over before the next one. The methods' `timeout_s` sets the time of that call.
@@ -45,12 +47,14 @@ class Client:
         tls: Tls | None = None,
         retry: Retry | None = None,
         timeout_s: float = 60.0,
+        max_message_bytes: int = convert.MAX_MESSAGE_BYTES,
     ) -> None:
         self._channel = connection.open_channel(target, tls, grpc)
         self._stub: Any = tasnif_pb2_grpc.ClassifierStub(self._channel)  # type: ignore[no-untyped-call]
         self._token = token
         self._retry = retry or Retry()
         self._timeout_s = timeout_s
+        self._max_message_bytes = max_message_bytes
 
     def classify(
         self, document: Document | str, options: Options | None = None, *, timeout_s: float | None = None
@@ -73,12 +77,13 @@ class Client:
 
         A bad document fails alone, as the `error` of its result. Those that found no room are sent again.
         """
-        batch, budget = Batch(documents, options), self._budget(timeout_s)
-        while True:
+        batch, budget = Batch(documents, options, self._max_message_bytes), self._budget(timeout_s)
+        while not batch.is_answered:
             delay_s = batch.take(self._call(self._stub.ClassifyBatch, batch.request(), budget), budget)
             if delay_s is None:
-                return batch.results
+                break
             time.sleep(delay_s)
+        return batch.results
 
     def classify_stream(
         self,
@@ -106,7 +111,9 @@ class Client:
             return self._stub.ClassifyStream(requests, timeout=remaining_s, metadata=headers)
 
         budget = Budget(self._retry, timeout_s)
-        return stream.classify_stream(open_call, documents, options, in_flight, self._retry, budget)
+        return stream.classify_stream(
+            open_call, documents, options, in_flight, self._max_message_bytes, self._retry, budget
+        )
 
     def tokenize(self, document: Document | str, *, model: str = "", timeout_s: float | None = None) -> list[Token]:
         """The tokens that a model would read."""

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import re
+import reprlib
+from typing import Any
+
 import grpc
 
+from .errors import CallError
 from .messages import (
     Classification,
     Document,
@@ -22,14 +27,47 @@ from .messages import (
 )
 from .v1 import tasnif_pb2 as pb
 
+MAX_MESSAGE_BYTES = 4 * 1024 * 1024
+"""Bytes of a message that a server takes by default: its setting `server.max_message_bytes`."""
+
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
+_FIELDS = ("id", "title", "text")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def document_to_proto(document: Document | str) -> pb.Document:
-    """A string is a document without title and id."""
+    """A string is a document without title and id. None in a field is as good as nothing.
+
+    Raises:
+        CallError: INVALID_ARGUMENT: it is no document, or its `field` cannot be encoded.
+    """
     if isinstance(document, str):
-        return pb.Document(text=document)
-    return pb.Document(id=document.id, title=document.title, text=document.text)
+        document = Document(document)
+    message = pb.Document()
+    for field in _FIELDS:
+        if not hasattr(document, field):
+            raise _invalid("document", f"is {reprlib.repr(document)}; it must be a Document or a string")
+        value = getattr(document, field)
+        try:
+            setattr(message, field, "" if value is None else value)
+        except (TypeError, ValueError) as error:
+            raise _invalid(f"document.{field}", _flaw(value)) from error
+    return message
+
+
+def document_or_result(
+    document: Document | str, options: pb.Options | None, max_message_bytes: int
+) -> pb.Document | Result:
+    """A document of a batch or stream, or its result if it cannot be sent.
+
+    The options count as bytes of its message, since any document may be a stream's first, which has them.
+    """
+    try:
+        message = document_to_proto(document)
+        _check_size(message, options, max_message_bytes)
+    except CallError as error:
+        return Result(getattr(document, "id", None) or "", error=ItemError(error.code, error.message))
+    return message
 
 
 def options_to_proto(options: Options | None) -> pb.Options | None:
@@ -97,6 +135,27 @@ def model(message: pb.Model) -> Model:
 def tokens(message: pb.TokenizeResponse) -> list[Token]:
     """The tokens of a document."""
     return [Token(token.id, token.text, token.start, token.end) for token in message.tokens]
+
+
+def _invalid(field: str, flaw: str) -> CallError:
+    return CallError(grpc.StatusCode.INVALID_ARGUMENT, f"{field} {flaw}", field=field)
+
+
+def _flaw(value: Any) -> str:
+    """Why it cannot be encoded, with a part of it that can: a lone surrogate is shown as ASCII."""
+    if isinstance(value, str) and (lone := _SURROGATE.search(value)):
+        return f"has {lone[0]!r} at {lone.start()}, a lone surrogate; it must be text that UTF-8 can encode"
+    return f"is {reprlib.repr(value)}; it must be a string"
+
+
+def _check_size(document: pb.Document, options: pb.Options | None, max_message_bytes: int) -> None:
+    size = pb.ClassifyStreamRequest(document=document, options=options).ByteSize()
+    if size > max_message_bytes:
+        longest = max(_FIELDS, key=lambda field: len(getattr(document, field)))
+        raise _invalid(
+            f"document.{longest}",
+            f"makes a message of {size} bytes; the limit, max_message_bytes, is {max_message_bytes}",
+        )
 
 
 def _task_result(message: pb.TaskResult) -> TaskResult:

@@ -11,6 +11,7 @@ import ray
 from .client import Client
 from .columns import arrow_schema, columns, task_names
 from .connection import Tls, Token
+from .convert import MAX_MESSAGE_BYTES
 from .local import LocalServer
 from .messages import Document, Options
 from .retry import Retry
@@ -35,6 +36,7 @@ class Classifier:
         token: See `Client`; for a server at `target`.
         tls: See `Client`; for a server at `target`.
         retry: See `Client`.
+        max_message_bytes: See `Client`.
 
     The result has the columns of `keep`, and those of `tasnif.columns`. A document that cannot be scored, null or empty
     say, is in its `error`.
@@ -53,6 +55,7 @@ class Classifier:
         token: Token = None,
         tls: Tls | None = None,
         retry: Retry | None = None,
+        max_message_bytes: int = MAX_MESSAGE_BYTES,
     ) -> None:
         self._text = text
         self._title = title
@@ -65,7 +68,7 @@ class Classifier:
             node = ray.get_runtime_context().get_node_id()
             self._server = LocalServer(scope=f"ray-{node}", **(server or {}))
             target = self._server.target
-        self._client = Client(target, token=token, tls=tls, retry=retry)
+        self._client = Client(target, token=token, tls=tls, retry=retry, max_message_bytes=max_message_bytes)
         self._tasks = task_names(self._client.models(), options)
         self._schema = arrow_schema(self._tasks)
 

@@ -25,15 +25,19 @@ def classify_stream(
     documents: Iterable[Document | str],
     options: Options | None,
     in_flight: int,
+    max_message_bytes: int,
     retry: Retry,
     budget: Budget,
 ) -> Iterator[Result]:
     """Yields a result for each document, in their order, over as many calls as it takes."""
-    flow = _Flow(Window(in_flight, retry), options)
+    flow = _Flow(Window(in_flight, retry), options, max_message_bytes)
     # A daemon, since the caller's documents may take for ever.
     threading.Thread(target=flow.feed, args=(documents,), name="tasnif-documents", daemon=True).start()
     try:
-        while flow.wait_for_work(budget):
+        while flow.wait_for_documents(budget):
+            yield from flow.leave()  # those that cannot be sent
+            if not flow.has_work():
+                continue
             call = open_call(flow.requests(), budget.remaining_s())
             error = ended_early()
             try:
@@ -65,25 +69,28 @@ def is_resumable(error: CallError) -> bool:
 class _Flow:
     """A window that three threads share."""
 
-    def __init__(self, window: Window, options: Options | None) -> None:
+    def __init__(self, window: Window, options: Options | None, max_message_bytes: int) -> None:
         self._window = window
         self._options = convert.options_to_proto(options)
+        self._max_message_bytes = max_message_bytes
         self._changed = threading.Condition()
         self._call = 0
+        self._done_call: int | None = None
         self._input_ended = False
         self._input_error: BaseException | None = None
         self._closed = False
 
     def feed(self, documents: Iterable[Document | str]) -> None:
-        """Reads the documents as there is room for them."""
+        """Reads and encodes the documents as there is room for them. What cannot be sent is answered here."""
         error: BaseException | None = None
         try:
             for document in documents:
+                encoded = convert.document_or_result(document, self._options, self._max_message_bytes)
                 with self._changed:
                     self._changed.wait_for(lambda: self._window.has_room or self._closed)
                     if self._closed:
                         return
-                    self._window.add(Document(document) if isinstance(document, str) else document)
+                    self._window.add(encoded)
                     self._changed.notify_all()
         except BaseException as raised:  # raised again where the results are taken
             error = raised
@@ -91,16 +98,25 @@ class _Flow:
             self._input_ended, self._input_error = True, error
             self._changed.notify_all()
 
-    def wait_for_work(self, budget: Budget) -> bool:
-        """Waits for a document without a result; False if there will be none."""
+    def wait_for_documents(self, budget: Budget) -> bool:
+        """Waits for a document that has not left; False if there will be none."""
         with self._changed:
-            while self._window.is_answered and not self._input_ended:
+            while self._window.is_empty and not self._input_ended:
                 budget.check()
                 self._changed.wait(budget.remaining_s())
+            return not self._window.is_empty
+
+    def has_work(self) -> bool:
+        """Whether there is a document without a result."""
+        with self._changed:
             return not self._window.is_answered
 
     def requests(self) -> Iterator[pb.ClassifyStreamRequest]:
-        """The requests of the next call. It ends with the last result, since a document may have to go out again."""
+        """The requests of the next call. It ends with the last result, since a document may have to go out again.
+
+        It ends too where every document has a result and some have not left: the caller's thread, which waits for a
+        reply, would not take them.
+        """
         with self._changed:
             self._call += 1
             call = self._call
@@ -108,27 +124,36 @@ class _Flow:
         while True:
             with self._changed:
                 while (document := self._next(call)) is None:
-                    if self._is_over(call):
+                    if call != self._call or self._closed:
+                        return
+                    if self._is_done():
+                        self._done_call = call
                         return
                     self._changed.wait(self._window.next_due_s(time.monotonic()))
-            yield pb.ClassifyStreamRequest(document=convert.document_to_proto(document), options=options)
+            yield pb.ClassifyStreamRequest(document=document, options=options)
             options = None
 
     def answer(self, reply: pb.ClassifyStreamResponse) -> list[Result]:
         """Takes a reply; the results that are next in order."""
         with self._changed:
             self._window.answer(convert.result(reply.result), time.monotonic())
+            return self.leave()
+
+    def leave(self) -> list[Result]:
+        """The results that are next in order."""
+        with self._changed:
             results = list(self._window.leave())
             self._changed.notify_all()
         return results
 
     def restart(self) -> bool:
-        """Ends the requests of a call that is over; whether it has answered everything there was."""
+        """Ends the requests of a call that is over; whether it has answered everything there was, or that it took."""
         with self._changed:
+            is_done = self._done_call == self._call
             self._call += 1
             self._window.restart()
             self._changed.notify_all()
-            return self._window.is_answered
+            return is_done or self._window.is_answered
 
     def raise_input_error(self) -> None:
         """Raises what the caller's documents raised."""
@@ -141,9 +166,9 @@ class _Flow:
             self._closed = True
             self._changed.notify_all()
 
-    def _next(self, call: int) -> Document | None:
+    def _next(self, call: int) -> pb.Document | None:
         is_current = call == self._call and not self._closed
         return self._window.send(time.monotonic()) if is_current else None
 
-    def _is_over(self, call: int) -> bool:
-        return call != self._call or self._closed or (self._input_ended and self._window.is_answered)
+    def _is_done(self) -> bool:
+        return self._window.is_answered and (self._input_ended or not self._window.is_empty)

@@ -1,8 +1,9 @@
 """The documents of a stream that have no result yet, and what is to be done with each.
 
 A document goes from waiting to sent to answered, and leaves in the order in which it came. When the stream breaks,
-those sent go back to waiting; so each has exactly one result, however often that happens. Knows no grpc, no threads
-and no asyncio: `stream` and `aio_stream` drive it.
+those sent go back to waiting; so each has exactly one result, however often that happens. One that cannot be sent comes
+as its result, and waits only for its turn to leave. Knows no grpc, no threads and no asyncio: `stream` and `aio_stream`
+drive it.
 """
 
 from __future__ import annotations
@@ -12,13 +13,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from .errors import TasnifError
-from .messages import Document, Result
+from .messages import Result
 from .retry import ITEM_RETRY_AFTER_S, Retry
+from .v1 import tasnif_pb2 as pb
 
 
 @dataclass
 class _Entry:
-    document: Document
+    document: pb.Document
     not_before: float = 0.0
     failures: int = 0
     result: Result | None = None
@@ -43,17 +45,25 @@ class Window:
         return len(self._entries) < self._limit
 
     @property
+    def is_empty(self) -> bool:
+        """Whether every document has left."""
+        return not self._entries
+
+    @property
     def is_answered(self) -> bool:
         """Whether no document is without a result."""
         return not (self._waiting or self._later or self._sent)
 
-    def add(self, document: Document) -> None:
-        """Takes a document in; `has_room` must be true."""
+    def add(self, document: pb.Document | Result) -> None:
+        """Takes a document in, or the result of one that is not to be sent; `has_room` must be true."""
+        if isinstance(document, Result):
+            self._entries.append(_Entry(pb.Document(), result=document))
+            return
         entry = _Entry(document)
         self._entries.append(entry)
         self._waiting.append(entry)
 
-    def send(self, now: float) -> Document | None:
+    def send(self, now: float) -> pb.Document | None:
         """The next document to send, if one is due; it counts as sent."""
         due = next((entry for entry in self._later if entry.not_before <= now), None)
         if due is not None:
