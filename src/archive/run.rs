@@ -90,16 +90,15 @@ impl Archive {
                 path.display()
             )));
         }
-        if let Some(path) = layout.foreign() {
+        if let Some(path) = layout.foreign()? {
             return Err(ArchiveError::Setting(format!(
-                "{} exists, and no {} says that score wrote it; remove it, or choose another \
+                "{} exists, and nothing says that score wrote it; remove it, or choose another \
                  --output",
-                path.display(),
-                layout.manifest().display()
+                path.display()
             )));
         }
         let reading = settings.reading()?;
-        let paths = discover(&settings.inputs, settings.input_format, &layout.places())?;
+        let paths = discover(&settings.inputs, settings.input_format, &layout.own())?;
         let files: Arc<[InputFile]> = fingerprint(&paths, stop)?.into();
         if settings.resume && files.iter().any(InputFile::is_stdin) {
             let message = "standard input cannot be read again, so not resumed";

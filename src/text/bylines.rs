@@ -22,11 +22,11 @@ const AGENCIES: &str = r"الخليج|وكالات|وكالة الأنباء ا�
 static BYLINE: LazyLock<Regex> = LazyLock::new(|| {
     let place = r"[\p{Arabic}،]{2,20}(?: [\p{Arabic}،]{1,20}){0,2}";
     let long_place = r"[\p{Arabic}، ]{2,40}?\s?";
-    let mark = r"\s?[-–—:ـ/]{1,2}\s?";
-    let quoted = format!(r#"[«"“(\[]\s?(?:{AGENCIES})\s?[»"”)\]](?:\s?[،,]?\s?وكالات)?"#);
+    let mark = r"\s?[-–—:/]{1,2}\s?";
+    let quoted = format!(r#"[«"“(\[]\s?(?:{AGENCIES})\s?[»"”)\]](?:\s?[،,]\s?وكالات)?"#);
     let forms = [
-        format!(r"{place}{mark}{quoted}\s?[-–—:.،ـ]{{0,2}}"),
-        format!(r"(?:{place}\s?)?{quoted}\s?[-–—:ـ]{{1,2}}"),
+        format!(r"{place}{mark}{quoted}\s?[-–—:.،]{{0,2}}"),
+        format!(r"(?:{place}\s?)?{quoted}\s?[-–—:]{{1,2}}"),
         format!(r"{long_place}{quoted}\s?[-–—]{{1,2}}"),
         format!(r"(?:{place}{mark})?(?:{AGENCIES})\s?[-–—:]{{1,2}}"),
     ];
@@ -88,6 +88,7 @@ mod tests {
             "أعلنت هيئة الإذاعة البريطانية (BBC) إغلاق مكاتبها",
             "كأس الخليج: العراق يهزم عمان",
             "فاز نادي «الخليج» على ضيفه",
+            "«الخليج» وكالات السفر تخفض أسعارها",
             "وزير الصحة لبي بي سي: اللقاح آمن",
             "طريقنا: إلى المونديال",
             "«الخليج»",

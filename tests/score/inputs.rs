@@ -51,12 +51,19 @@ fn what_score_did_not_write_is_not_replaced() {
     let (a, b) = (dir.write("a.jsonl", &archive), dir.write("b.jsonl", "notes"));
     let part = dir.write("parts/part-00000.jsonl", "somebody's");
     let parts = dir.name("parts");
+    let work = dir.write("out.work/corpus.jsonl", &archive);
+    let rejects = dir.write("set.rejects.jsonl", "somebody's");
+    let manifest = dir.write("train.manifest.jsonl", "{\"audio\": \"a.wav\"}\n");
     for (out, how, kept) in [
         (&a, "--overwrite", &a),
         (&b, "--overwrite", &b),
         (&b, "--resume", &b),
         (&parts, "--overwrite", &part),
         (&parts, "--resume", &part),
+        (&dir.name("out"), "--overwrite", &work),
+        (&dir.name("out"), "--resume", &work),
+        (&dir.name("set"), "--overwrite", &rejects),
+        (&dir.name("train"), "--overwrite", &manifest),
     ] {
         let before = fs::read(kept).unwrap();
         fails(&[&a, "-o", out, how], 2, "says that score wrote it");
@@ -70,13 +77,18 @@ fn what_score_did_not_write_is_not_replaced() {
     fails(&[&out, "-o", &out, "--overwrite"], 2, "all inputs are files of the output");
     assert_eq!(fs::read(&out).unwrap(), before);
 
-    // Other files may lie beside parts.
-    let spark = dir.write("mixed/part-00000-5f3e-c000.jsonl", "Spark's");
+    // Other files may lie beside parts, and be read.
+    let spark = dir.write("mixed/part-00000-5f3e-c000.jsonl", jsonl(&documents(2)));
     let mixed = dir.name("mixed");
-    scored(&[&a, "-o", &mixed, "--overwrite"]);
-    scored(&[&a, "-o", &mixed, "--overwrite"]);
-    assert_eq!(fs::read(spark).unwrap(), b"Spark's");
-    assert_eq!(dir.lines("mixed/part-00000.jsonl").len(), 3);
+    for how in ["--overwrite", "--overwrite", "--resume"] {
+        scored(&[&a, &mixed, "-o", &mixed, how]);
+        assert_eq!(dir.lines("mixed/part-00000.jsonl").len(), 5);
+        assert_eq!(fs::read(&spark).unwrap(), jsonl(&documents(2)).as_bytes());
+    }
+
+    // What is gone is not resumed.
+    fs::remove_file(dir.path("mixed/part-00000.jsonl")).unwrap();
+    fails(&[&a, &mixed, "-o", &mixed, "--resume"], 8, "is gone");
 }
 
 #[test]
@@ -95,6 +107,13 @@ fn a_file_that_cannot_be_scored_is_met_like_a_damaged_one() {
     let parts: Vec<Value> = dir.lines("out.manifest.jsonl");
     assert!(parts.len() > 2, "{parts:?}");
     assert_eq!(dir.lines("out/part-00001.jsonl").len(), 2);
+
+    // Nor does it matter that it is the first.
+    dir.write("in/a.jsonl", "");
+    scored(&[&input, "-o", &dir.name("b.jsonl"), "--skip-damaged"]);
+    assert_eq!(dir.lines("b.jsonl").len(), 2);
+    let list = dir.name("in/b.json");
+    fails(&[&list, "-o", &dir.name("c.jsonl"), "--skip-damaged"], 2, "jq -c");
 }
 
 #[test]

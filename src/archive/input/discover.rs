@@ -12,7 +12,6 @@ use walkdir::{DirEntry, WalkDir};
 
 use super::formats::InputFormat;
 use crate::archive::error::{About, ArchiveError};
-use crate::archive::paths::real;
 
 /// The name of standard input.
 pub(super) const STDIN: &str = "-";
@@ -39,18 +38,17 @@ impl InputFile {
 /// The files that `inputs` name, in order: files, patterns with `*`, `?` or `[…]`,
 /// and directories, of which those files are taken whose names say a format, or all
 /// if the caller says the format. In directories, names with a dot or underscore before
-/// them are not taken. Nothing is taken that is, or lies in, one of `output`, the
-/// [places](crate::archive::output::Layout::places) of the output.
+/// them are not taken. What `is_output` says to be of the output never is.
 ///
 /// # Errors
 /// If an input is not there or cannot be read, or there is no file at all.
 pub(in crate::archive) fn discover(
     inputs: &[PathBuf],
     format: Option<InputFormat>,
-    output: &[PathBuf],
+    is_output: &dyn Fn(&Path) -> bool,
 ) -> Result<Vec<PathBuf>, ArchiveError> {
     let mut found =
-        Found { format, output, files: Vec::new(), known: HashSet::new(), of_output: 0 };
+        Found { format, is_output, files: Vec::new(), known: HashSet::new(), of_output: 0 };
     for input in inputs {
         if input.as_os_str() == STDIN {
             if inputs.len() > 1 {
@@ -83,7 +81,7 @@ pub(in crate::archive) fn discover(
 
 struct Found<'a> {
     format: Option<InputFormat>,
-    output: &'a [PathBuf],
+    is_output: &'a dyn Fn(&Path) -> bool,
     files: Vec<PathBuf>,
     known: HashSet<PathBuf>,
     /// Files left out since they are of the output.
@@ -138,8 +136,7 @@ impl Found<'_> {
         if !self.known.insert(path.to_owned()) {
             return;
         }
-        let real = real(path);
-        if self.output.iter().any(|place| real.starts_with(place)) {
+        if (self.is_output)(path) {
             self.of_output += 1;
         } else {
             self.files.push(path.to_owned());

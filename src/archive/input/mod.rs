@@ -131,14 +131,21 @@ impl Source {
         let mut found = Vec::new();
         let mut complete = false;
         let mut first = None;
+        let mut opened_any = false;
+        let mut unfit = None;
         for (index, file) in files.iter().enumerate().take(MAX_FILES_LOOKED_AT) {
             let bytes = Arc::new(AtomicU64::new(0));
             let opened = match guarded(|| open(file, &settings, &bytes)) {
                 Ok(opened) => opened,
                 // Told when its turn comes.
                 Err(FileError::Damaged(_) | FileError::Io(_)) if settings.skip_damaged => continue,
+                Err(error) if settings.skip_damaged => {
+                    unfit = unfit.or(Some(error.at(&file.path, 0)));
+                    continue;
+                }
                 Err(error) => return Err(error.at(&file.path, 0)),
             };
+            opened_any = true;
             (found, complete) = (opened.columns, opened.complete);
             if index == 0 {
                 first = Some((opened.reader, bytes));
@@ -146,6 +153,9 @@ impl Source {
             if !found.is_empty() {
                 break;
             }
+        }
+        if !opened_any && let Some(unfit) = unfit {
+            return Err(unfit);
         }
         let columns = Columns::resolve(names, &found).map_err(ArchiveError::Setting)?;
         if let Some(missing) = columns.missing(&found).first() {

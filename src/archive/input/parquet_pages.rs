@@ -3,7 +3,8 @@
 //! The parquet crate decompresses zstd by the C library, which this build does
 //! without, and gives gzip and brotli as much memory as they ask for. Pages of such
 //! columns are therefore read as if they were not compressed and decompressed here.
-//! Snappy and LZ4 get what the page's header says, 2 GiB at most, and no more.
+//! Snappy and LZ4 get what the page's header says, 2 GiB at most. The parquet crate's
+//! fallback for LZ4 of before 2020, in frames of its own, goes beyond that and is off.
 
 use std::fs::File;
 use std::io::Read;
@@ -16,6 +17,7 @@ use parquet::basic::Compression as Codec;
 use parquet::column::page::{Page, PageIterator, PageMetadata, PageReader};
 use parquet::errors::{ParquetError, Result};
 use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData, RowGroupMetaData};
+use parquet::file::properties::ReaderProperties;
 use parquet::file::serialized_reader::SerializedPageReader;
 use ruzstd::decoding::StreamingDecoder;
 
@@ -70,7 +72,9 @@ impl RowGroups for OneRowGroup<'_> {
 
 impl OneRowGroup<'_> {
     fn pages(&self, chunk: &ColumnChunkMetaData) -> Result<SerializedPageReader<File>> {
-        SerializedPageReader::new(Arc::clone(self.file), chunk, self.num_rows(), None)
+        let properties = ReaderProperties::builder().set_backward_compatible_lz4(false).build();
+        let (file, properties) = (Arc::clone(self.file), Arc::new(properties));
+        SerializedPageReader::new_with_properties(file, chunk, self.num_rows(), None, properties)
     }
 }
 

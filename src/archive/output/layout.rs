@@ -77,23 +77,37 @@ impl Layout {
         self.work().join(format!("answers-{part:05}.jsonl"))
     }
 
-    /// Whatever is in these places belongs to the output: what the caller asked for, and
-    /// what is beside it. Links are followed, so that paths of inputs can be compared.
-    pub(in crate::archive) fn places(&self) -> [PathBuf; 4] {
-        [&self.output, &self.manifest(), &self.rejects(), &self.work()].map(|path| real(path))
+    /// Tells whether a path, however it is written, is one of the output: OUT, a part in it,
+    /// or what is beside it. What else lies in OUT is not.
+    pub(in crate::archive) fn own(&self) -> impl Fn(&Path) -> bool + use<> {
+        let output = real(&self.output);
+        let [manifest, rejects, work] =
+            [self.manifest(), self.rejects(), self.work()].map(|path| real(&path));
+        move |path| {
+            let path = real(path);
+            let is_part = path.parent() == Some(&output) && is_part(&path);
+            is_part || [&output, &manifest, &rejects].contains(&&path) || path.starts_with(&work)
+        }
     }
 
-    /// Something that a run would replace and that `score` did not write, as far as the
-    /// manifest tells.
-    pub(in crate::archive) fn foreign(&self) -> Option<PathBuf> {
-        if self.manifest().exists() {
-            return None;
+    /// Something in the place of the output of which nothing says that `score` wrote it.
+    ///
+    /// # Errors
+    /// If the manifest cannot be read.
+    pub(in crate::archive) fn foreign(&self) -> Result<Option<PathBuf>, ArchiveError> {
+        let manifest = self.manifest();
+        if manifest.exists() {
+            return Ok((!Manifest::is_at(&manifest)?).then_some(manifest));
         }
-        if self.output.is_file() {
-            return Some(self.output.clone());
-        }
-        let entries = fs::read_dir(&self.output).ok()?;
-        entries.filter_map(|entry| Some(entry.ok()?.path())).find(|path| is_part(path))
+        let first = |directory: &Path, wanted: fn(&Path) -> bool| {
+            let entries = fs::read_dir(directory).ok()?;
+            entries.filter_map(|entry| Some(entry.ok()?.path())).find(|path| wanted(path))
+        };
+        Ok([self.output.clone(), self.rejects()]
+            .into_iter()
+            .find(|path| path.is_file())
+            .or_else(|| first(&self.work(), |_| true))
+            .or_else(|| first(&self.output, is_part)))
     }
 
     /// Something of the output that is there, if any.

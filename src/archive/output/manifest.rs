@@ -161,6 +161,20 @@ impl Manifest {
         Ok(Some((manifest, done)))
     }
 
+    /// Whether the file at `path` is a manifest, perhaps one that was killed before it had
+    /// begun.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub(super) fn is_at(path: &Path) -> Result<bool, ArchiveError> {
+        let mut line = Vec::new();
+        BufReader::new(File::open(path).reading(path)?)
+            .read_until(b'\n', &mut line)
+            .reading(path)?;
+        let begun = line.last() == Some(&b'\n');
+        Ok(!begun || serde_json::from_slice::<Header>(&line).is_ok())
+    }
+
     /// # Errors
     /// If another process has the manifest at `path` open.
     pub(super) fn check_free(path: &Path) -> Result<(), ArchiveError> {

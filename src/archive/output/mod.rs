@@ -13,7 +13,7 @@ mod record;
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -342,7 +342,7 @@ impl Output {
     fn check_parts(&self) -> Result<(), ArchiveError> {
         for part in &self.done {
             let path = self.layout.parts().join(&part.name);
-            let found = digest(&path, &AtomicBool::new(false))?;
+            let found = self.written(&path)?;
             if found != (part.bytes, part.sha256.clone()) {
                 return Err(self.refused(format!("{} is not as it was written", shown(&path))));
             }
@@ -358,13 +358,21 @@ impl Output {
             return self.layout.clear_work();
         }
         let output = &self.layout.output;
-        let (_, found) = digest(output, &AtomicBool::new(false))?;
+        let (_, found) = self.written(output)?;
         match sha256 {
             Some(sha256) if sha256 != found => {
                 Err(self.refused(format!("{} is not as it was written", shown(output))))
             }
             _ => self.layout.clear_work(),
         }
+    }
+
+    /// Size and SHA-256 of what the manifest says is at `path`.
+    fn written(&self, path: &Path) -> Result<(u64, String), ArchiveError> {
+        if !path.exists() {
+            return Err(self.refused(format!("{} is gone", shown(path))));
+        }
+        digest(path, &AtomicBool::new(false))
     }
 
     fn refused(&self, reason: String) -> ArchiveError {

@@ -83,7 +83,7 @@ class _Flow:
         self._call = 0
         self._done_call: int | None = None
         self._input_ended = False
-        self._input_error: Exception | None = None
+        self._input_error: BaseException | None = None
 
     async def feed(self, documents: Documents) -> None:
         """Reads and encodes the documents as there is room for them. What cannot be sent is answered here."""
@@ -94,10 +94,11 @@ class _Flow:
             else:
                 for document in documents:
                     await self._add(document)
-        except Exception as raised:  # raised again where the results are taken
+        except BaseException as raised:  # raised again where the results are taken
             self._input_error = raised
-        self._input_ended = True
-        self._notify()
+        finally:
+            self._input_ended = True
+            self._notify()
 
     async def wait_for_documents(self, budget: Budget) -> bool:
         """Waits for a document that has not left; False if there will be none."""
