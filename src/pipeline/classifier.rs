@@ -281,11 +281,12 @@ impl Classifier {
     /// As [`classify`](Self::classify), the engine's aside.
     pub async fn tokenize(
         &self,
-        document: &Document,
+        document: Document,
         client: ClientId,
     ) -> Result<Tokenization, ClassifyError> {
-        let document = document.clone();
+        reading::check(&document, self.limits())?;
         let line = (Lane::Interactive, client);
+        let _held = self.take_in_hand(&document, &line, &Submission::default()).await?;
         self.reader.on_a_core(&line, move |reader| reader.tokenization(&document)).await
     }
 

@@ -17,7 +17,7 @@
 //! | `listen` | TCP addresses and Unix sockets |
 //! | `connections`, `connection` | which are accepted, when each closes, and who is there |
 //! | `tls`, `auth` | certificates, and bearer tokens; `watched` reads both again when they change |
-//! | `request`, `received`, `zstd` | what is done to a request before its service sees it |
+//! | `request`, `received`, `decompression` | what is done to a request before its service sees it |
 //! | `sending` | what is done to an answer until it is sent |
 //! | `codec` | a bound on what a message takes in memory |
 
@@ -31,6 +31,7 @@ mod connection;
 mod connections;
 mod convert;
 mod deadline;
+mod decompression;
 mod lifecycle;
 mod listen;
 pub mod oip;
@@ -46,7 +47,6 @@ pub mod telemetry;
 mod tls;
 mod watched;
 mod work;
-mod zstd;
 
 pub(crate) use convert::{classification, model, timing};
 

@@ -1,7 +1,7 @@
 //! The memory of messages: each may be long, and a client may begin many and end none, send many
 //! that wait for their turn, or read none of the answers.
 //!
-//! What a call has received counts until its answer does; of a stream, what is not all there, and
+//! What a call has received counts, decompressed, until its answer does; of a stream, what is not all there, and
 //! each document until its outcome is taken. An answer counts until it is sent. Answers have as
 //! much room as what they answer, and while those of a client wait, less is taken on for it: so it
 //! is new calls that are refused first, and an answer only where those before left no room. One
@@ -99,6 +99,8 @@ struct Turn {
 #[derive(Debug)]
 pub(crate) struct Received {
     hold: Hold,
+    /// Whether messages count only until they are all there.
+    is_stream: bool,
     /// Bytes of messages that are all there.
     complete: usize,
     /// Bytes of the one that is not.
@@ -232,6 +234,7 @@ impl Received {
     pub(crate) fn new(budget: Arc<Budget>, client: Arc<str>) -> Self {
         Self {
             hold: Hold::none(budget, client, Kind::Received),
+            is_stream: false,
             complete: 0,
             partial: 0,
             header: [0; HEADER_BYTES],
@@ -249,6 +252,7 @@ impl Received {
         let before = self.complete;
         self.read(data);
         let ends_message = self.complete > before;
+        self.is_stream = is_stream;
         if is_stream {
             self.complete = 0;
         }
@@ -256,6 +260,23 @@ impl Received {
             return Ok(ends_message);
         }
         Err(self.hold.budget.no_room())
+    }
+
+    /// Counts a message that is all there as what is in it: it came in as `compressed` bytes, and
+    /// has `bytes` without compression.
+    ///
+    /// # Errors
+    /// There is no room for it.
+    pub(crate) fn decompressed(
+        &mut self,
+        compressed: usize,
+        bytes: usize,
+    ) -> Result<(), CallError> {
+        if !self.is_stream {
+            self.complete = (self.complete + bytes).saturating_sub(compressed);
+        }
+        let fits = self.hold.resize(self.complete + self.partial);
+        if fits { Ok(()) } else { Err(self.hold.budget.no_room()) }
     }
 
     /// Counts the call as what the answers to its `documents` will take, if that is more: they are

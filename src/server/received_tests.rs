@@ -40,6 +40,24 @@ fn what_a_call_has_received_counts_until_it_ends() {
 }
 
 #[test]
+fn a_compressed_message_counts_as_what_is_in_it() {
+    let budget = budget(400);
+    let message = framed(&[15]);
+    let mut unary = call(&budget, "a");
+    unary.add(&message, false).unwrap();
+    unary.decompressed(message.len(), 150).unwrap();
+    assert_eq!(unary.hold.bytes, 150);
+    let mut other = call(&budget, "a");
+    other.add(&message, false).unwrap();
+    assert!(other.decompressed(message.len(), 51).is_err());
+    // One of a stream is counted by its document.
+    let mut stream = call(&budget, "a");
+    stream.add(&message, true).unwrap();
+    stream.decompressed(message.len(), 150).unwrap();
+    assert_eq!(stream.hold.bytes, 0);
+}
+
+#[test]
 fn one_client_may_hold_half_and_all_no_more_than_there_is() {
     let budget = budget(200);
     let hundred = framed(&[95]);

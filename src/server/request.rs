@@ -18,9 +18,9 @@ use tonic::body::Body;
 use super::auth::{Access, asks_health};
 use super::connection::Connection;
 use super::deadline::Deadline;
+use super::decompression::decompress;
 use super::received::{Budget, Received};
 use super::status::CallError;
-use super::zstd;
 
 /// Who makes a call: the name of its token, or else what its connection tells. Travels in the
 /// request's extensions.
@@ -100,7 +100,7 @@ impl Intake {
             received: Arc::clone(&received),
         };
         let request = request.map(|inner| Body::new(body(inner)));
-        let request = zstd::decompress(request, self.max_message_bytes);
+        let request = decompress(request, self.max_message_bytes, &received);
         Ok(Prepared { request, deadline, received })
     }
 }

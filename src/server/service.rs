@@ -130,7 +130,7 @@ impl Classifier for Service {
         let TokenizeRequest { document, model } = request.into_inner();
         let classifier = find_model(&self.models, &model, "model")?;
         let document = convert::document(document)?;
-        let tokens = classifier.tokenize(&document, client).await.map_err(CallError::from)?;
+        let tokens = classifier.tokenize(document, client).await.map_err(CallError::from)?;
         Ok(Response::new(convert::tokenization(tokens)))
     }
 }

@@ -1,6 +1,7 @@
 //! Compressed requests, which may not grow over the limit of a message.
 
 use std::io::Write;
+use std::net::SocketAddr;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use flate2::Compression;
@@ -10,11 +11,14 @@ use prost::Message;
 use ruzstd::encoding::{CompressionLevel, compress_to_vec};
 use tasnif::engine::EngineConfig;
 use tasnif::server::ServerConfig;
-use tasnif::server::proto::{ClassifyRequest, ClassifyResponse};
+use tasnif::server::proto::{ClassifyRequest, ClassifyResponse, Document};
 use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 use tonic::{Code, Status};
 
-use crate::harness::{TestServer, assert_status, document, figure, plain};
+use crate::harness::{
+    PATIENCE, TestServer, assert_status, document, figure, plain, says_when_to_retry,
+};
 
 const LIMIT: usize = 100_000;
 
@@ -35,14 +39,14 @@ fn zstd(message: &[u8]) -> Vec<u8> {
 
 /// The answer to `body` sent as one compressed message.
 async fn call(
-    server: &TestServer,
+    address: SocketAddr,
     encoding: &str,
     body: &[u8],
 ) -> Result<ClassifyResponse, Status> {
-    let stream = TcpStream::connect(server.address).await.unwrap();
+    let stream = TcpStream::connect(address).await.unwrap();
     let (mut send, connection) = h2::client::handshake(stream).await.unwrap();
     tokio::spawn(connection);
-    let request = Request::post(format!("http://{}/tasnif.v1.Classifier/Classify", server.address))
+    let request = Request::post(format!("http://{address}/tasnif.v1.Classifier/Classify"))
         .header("content-type", "application/grpc")
         .header("te", "trailers")
         .header("grpc-encoding", encoding)
@@ -77,10 +81,10 @@ async fn a_compressed_request_is_answered_as_a_plain_one() {
     let plainly = server.client().await.classify(plain(document(1))).await.unwrap().into_inner();
     let message = plain(document(1)).encode_to_vec();
     for (encoding, body) in [("gzip", gzip(&message)), ("zstd", zstd(&message))] {
-        let answer = call(&server, encoding, &body).await.unwrap();
+        let answer = call(server.address, encoding, &body).await.unwrap();
         assert_eq!(answer.classification, plainly.classification, "{encoding}");
     }
-    let unknown = call(&server, "br", &message).await.unwrap_err();
+    let unknown = call(server.address, "br", &message).await.unwrap_err();
     assert_eq!(unknown.code(), Code::Unimplemented);
 }
 
@@ -88,17 +92,14 @@ async fn a_compressed_request_is_answered_as_a_plain_one() {
 async fn a_bomb_is_refused_at_the_limit() {
     let server = start().await;
     let bomb = ClassifyRequest {
-        document: Some(tasnif::server::proto::Document {
-            text: "ا".repeat(64 * 1024 * 1024),
-            ..document(0)
-        }),
+        document: Some(Document { text: "ا".repeat(64 * 1024 * 1024), ..document(0) }),
         options: None,
     }
     .encode_to_vec();
     for (encoding, body) in [("gzip", gzip(&bomb)), ("zstd", zstd(&bomb))] {
         // Small enough by itself: only what is in it is too large.
         let body = if body.len() > LIMIT { &body[..LIMIT] } else { &body };
-        let status = call(&server, encoding, body).await.unwrap_err();
+        let status = call(server.address, encoding, body).await.unwrap_err();
         assert_status(&status, Code::InvalidArgument, "MESSAGE_TOO_LARGE");
         assert_eq!(figure(&status, "limit"), LIMIT.to_string(), "{encoding}");
     }
@@ -108,7 +109,38 @@ async fn a_bomb_is_refused_at_the_limit() {
 async fn what_does_not_decompress_is_refused() {
     let server = start().await;
     for encoding in ["gzip", "zstd"] {
-        let status = call(&server, encoding, b"noise").await.unwrap_err();
+        let status = call(server.address, encoding, b"noise").await.unwrap_err();
         assert_status(&status, Code::InvalidArgument, "MALFORMED_MESSAGE");
+    }
+}
+
+#[tokio::test]
+async fn a_compressed_message_takes_the_room_of_what_is_in_it() {
+    // For two such messages of one client, and not for three.
+    let config = ServerConfig {
+        max_message_bytes: LIMIT,
+        max_received_bytes: 4 * LIMIT,
+        ..ServerConfig::default()
+    };
+    let server = TestServer::start_with(config, EngineConfig::default()).await;
+    // Spaces, which the normaliser drops.
+    let text = format!("{}{}", document(0).text, " ".repeat(80_000));
+    let message = plain(Document { text, ..document(0) }).encode_to_vec();
+    for (encoding, body) in [("gzip", gzip(&message)), ("zstd", zstd(&message))] {
+        assert!(body.len() < 1_000, "{encoding}");
+        server.gate.shut();
+        let mut calls = JoinSet::new();
+        for _ in 0..3 {
+            let (address, body) = (server.address, body.clone());
+            calls.spawn(async move { call(address, encoding, &body).await });
+        }
+        let first = tokio::time::timeout(PATIENCE, calls.join_next()).await;
+        let refused = first.expect("one is refused").unwrap().unwrap().unwrap_err();
+        assert_status(&refused, Code::ResourceExhausted, "BUSY");
+        assert!(says_when_to_retry(&refused), "{refused:?}");
+        server.gate.open();
+        while let Some(answer) = calls.join_next().await {
+            answer.unwrap().unwrap();
+        }
     }
 }

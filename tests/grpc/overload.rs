@@ -1,6 +1,8 @@
 //! More work than the queue takes: refused with a time to come back, or made to wait.
 
-use tasnif::engine::EngineConfig;
+use tasnif::engine::{ClientId, EngineConfig};
+use tasnif::nn::PrecisionChoice;
+use tasnif::pipeline::{Classifier, ClassifyError, Document, DocumentLimits};
 use tasnif::server::ServerConfig;
 use tasnif::server::proto::{
     self, ClassifyBatchRequest, ClassifyRequest, ClassifyStreamRequest, Options, Priority,
@@ -10,6 +12,7 @@ use tonic::Code;
 use crate::harness::{
     TestServer, answer, assert_status, document, error, plain, says_when_to_retry, text,
 };
+use crate::support::tiny_bundle;
 
 /// A queue with room for one document of [`long`] and not for two, in either lane.
 async fn small_server() -> TestServer {
@@ -116,4 +119,21 @@ async fn a_document_that_never_fits_is_refused_for_good() {
     let fields = assert_status(&status, Code::InvalidArgument, "DOCUMENT_TOO_LARGE");
     assert_eq!(fields, ["document"]);
     assert!(!says_when_to_retry(&status));
+}
+
+#[tokio::test]
+async fn a_document_that_is_only_tokenised_needs_room_too() {
+    let bundle = tempfile::tempdir().unwrap();
+    tiny_bundle(bundle.path());
+    let limits = DocumentLimits { max_open_bytes: 1_024, ..DocumentLimits::default() };
+    let (precision, engine) = (PrecisionChoice::default(), EngineConfig::default());
+    let model = Classifier::load(bundle.path(), None, precision, engine, limits).unwrap();
+    let tokenize = async |sentences| {
+        let document = Document { text: text(sentences), ..Document::default() };
+        model.tokenize(document, ClientId::default()).await
+    };
+    assert!(tokenize(1).await.is_ok());
+    let refused = tokenize(40).await.unwrap_err();
+    let ClassifyError::FieldTooLong { field, limit, .. } = refused else { panic!("{refused:?}") };
+    assert_eq!((field, limit), ("document", 1_024));
 }

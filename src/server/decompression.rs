@@ -1,20 +1,25 @@
-//! Messages compressed with zstd: tonic's own support for it builds a C library, so requests are
-//! decompressed here, before tonic sees them.
+//! Messages compressed with gzip or zstd. They are decompressed here, before tonic sees them, so that
+//! what is in them counts as received before anything is made of it. (tonic's own support for zstd
+//! builds a C library besides.)
 //!
 //! gRPC puts each message behind five bytes: whether it is compressed, and its length
 //! (<https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>).
 
 use std::io::Read;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use http::{HeaderMap, HeaderValue, Request};
+use flate2::read::GzDecoder;
+use http::{HeaderMap, Request};
 use http_body::{Body as HttpBody, Frame};
+use parking_lot::Mutex;
 use ruzstd::decoding::{FrameDecoder, StreamingDecoder};
 use tonic::Status;
 use tonic::body::Body;
 
+use super::received::Received;
 use super::status::CallError;
 
 const ENCODING: &str = "grpc-encoding";
@@ -22,57 +27,88 @@ const HEADER_BYTES: usize = 5;
 /// Memory that a sender may ask for to look back in, at most; what zstd's own levels up to 19 use.
 const MAX_WINDOW_BYTES: u64 = 8 * 1024 * 1024;
 
+/// How messages are compressed.
+#[derive(Clone, Copy, Debug)]
+enum Encoding {
+    Gzip,
+    Zstd,
+}
+
 /// A request's body with its messages decompressed.
 struct Decompressed {
     inner: Body,
-    received: BytesMut,
+    encoding: Encoding,
+    buffer: BytesMut,
     max_message_bytes: usize,
+    received: Arc<Mutex<Received>>,
 }
 
-/// `request` as it would be without compression, if it is compressed with zstd.
-pub(crate) fn decompress(request: Request<Body>, max_message_bytes: usize) -> Request<Body> {
-    let is_zstd = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"zstd");
-    if !request.headers().get(ENCODING).is_some_and(is_zstd) {
-        return request;
-    }
+/// `request` as it would be without compression, if it is compressed in a way that is known here.
+/// What its messages have then counts as `received`.
+pub(crate) fn decompress(
+    request: Request<Body>,
+    max_message_bytes: usize,
+    received: &Arc<Mutex<Received>>,
+) -> Request<Body> {
+    let Some(encoding) = Encoding::of(request.headers()) else { return request };
     let (mut head, inner) = request.into_parts();
     head.headers.remove(ENCODING);
-    let body = Decompressed { inner, received: BytesMut::new(), max_message_bytes };
+    let (buffer, received) = (BytesMut::new(), Arc::clone(received));
+    let body = Decompressed { inner, encoding, buffer, max_message_bytes, received };
     Request::from_parts(head, Body::new(body))
+}
+
+impl Encoding {
+    fn of(headers: &HeaderMap) -> Option<Self> {
+        let name = headers.get(ENCODING)?.as_bytes();
+        let known = [(&b"gzip"[..], Self::Gzip), (b"zstd", Self::Zstd)];
+        let is_it = |(known, _): &(&[u8], Self)| name.eq_ignore_ascii_case(known);
+        known.into_iter().find(is_it).map(|(_, encoding)| encoding)
+    }
 }
 
 impl Decompressed {
     /// The next message, if all of it is here.
     fn message(&mut self) -> Result<Option<Bytes>, CallError> {
-        let Some(header) = self.received.get(..HEADER_BYTES) else { return Ok(None) };
+        let Some(header) = self.buffer.get(..HEADER_BYTES) else { return Ok(None) };
         let mut header = header;
         let (flag, length) = (header.get_u8(), header.get_u32() as usize);
         let limit = self.max_message_bytes;
         if length > limit {
             return Err(CallError::MessageTooLarge { limit, actual: Some(length) });
         }
-        if self.received.len() < HEADER_BYTES + length {
+        if self.buffer.len() < HEADER_BYTES + length {
             return Ok(None);
         }
-        let message = self.received.split_to(HEADER_BYTES + length).freeze();
-        match flag {
-            1 => inflate(message.get(HEADER_BYTES..).unwrap_or_default(), limit).map(Some),
+        let message = self.buffer.split_to(HEADER_BYTES + length).freeze();
+        if flag != 1 {
             // Not compressed; any other flag tonic refuses.
-            _ => Ok(Some(message)),
+            return Ok(Some(message));
         }
+        let inflated =
+            inflate(self.encoding, message.get(HEADER_BYTES..).unwrap_or_default(), limit)?;
+        self.received.lock().decompressed(message.len(), inflated.len())?;
+        Ok(Some(inflated))
     }
 }
 
 /// The message in `compressed` behind a header of its own, if it has at most `limit` bytes.
-fn inflate(compressed: &[u8], limit: usize) -> Result<Bytes, CallError> {
+fn inflate(encoding: Encoding, compressed: &[u8], limit: usize) -> Result<Bytes, CallError> {
     let malformed = |error: &dyn ToString| CallError::MalformedMessage(error.to_string());
-    let mut decoder = FrameDecoder::new();
-    decoder.set_max_window_size(MAX_WINDOW_BYTES);
-    let decoder = StreamingDecoder::new_with_decoder(compressed, decoder)
-        .map_err(|error| malformed(&error))?;
     let mut message = vec![0; HEADER_BYTES];
     let most = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
-    decoder.take(most).read_to_end(&mut message).map_err(|error| malformed(&error))?;
+    let read = match encoding {
+        Encoding::Gzip => GzDecoder::new(compressed).take(most).read_to_end(&mut message),
+        Encoding::Zstd => {
+            let mut decoder = FrameDecoder::new();
+            decoder.set_max_window_size(MAX_WINDOW_BYTES);
+            StreamingDecoder::new_with_decoder(compressed, decoder)
+                .map_err(|error| malformed(&error))?
+                .take(most)
+                .read_to_end(&mut message)
+        }
+    };
+    read.map_err(|error| malformed(&error))?;
     let length = message.len() - HEADER_BYTES;
     if length > limit {
         return Err(CallError::MessageTooLarge { limit, actual: None });
@@ -101,13 +137,13 @@ impl HttpBody for Decompressed {
                 Some(Ok(frame)) => frame,
                 Some(Err(error)) => return Poll::Ready(Some(Err(error))),
                 // Half a message: tonic says so.
-                None if !self.received.is_empty() => {
-                    return Poll::Ready(Some(Ok(Frame::data(self.received.split().freeze()))));
+                None if !self.buffer.is_empty() => {
+                    return Poll::Ready(Some(Ok(Frame::data(self.buffer.split().freeze()))));
                 }
                 None => return Poll::Ready(None),
             };
             match frame.into_data() {
-                Ok(data) => self.received.put(data),
+                Ok(data) => self.buffer.put(data),
                 Err(other) => return Poll::Ready(Some(Ok(trailers(other)))),
             }
         }
@@ -126,6 +162,10 @@ mod tests {
 
     fn compressed(message: &[u8]) -> Vec<u8> {
         compress_to_vec(message, CompressionLevel::Fastest)
+    }
+
+    fn inflate(compressed: &[u8], limit: usize) -> Result<Bytes, CallError> {
+        super::inflate(Encoding::Zstd, compressed, limit)
     }
 
     #[test]
