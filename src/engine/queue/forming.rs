@@ -61,6 +61,8 @@ pub(in crate::engine) struct Running {
     pub(in crate::engine) tokens: usize,
     /// When it was formed.
     pub(super) started: Instant,
+    /// Whether no other ran then, so that the encoder had all threads for it.
+    pub(super) alone: bool,
     clients: BTreeSet<ClientId>,
     /// How far the client in it has been served that was served most.
     furthest: Tag,
@@ -165,6 +167,8 @@ impl Queue {
         self.preemptions += 1;
         let mut batch = self.start(Lane::Interactive, picked, now);
         batch.running.room = 0;
+        // The one that it runs within pauses.
+        batch.running.alone = self.running_batches() == 2;
         Some(batch)
     }
 
@@ -280,10 +284,17 @@ impl Queue {
             }
         }
         self.admit_waiting(now);
-        let (clients, room, paused) = (shares.into_keys().collect(), tokens, Duration::ZERO);
-        let (started, has_left_out) = (now, false);
-        let running =
-            Running { lane, tokens, started, clients, furthest, room, has_left_out, paused };
+        let running = Running {
+            lane,
+            tokens,
+            started: now,
+            alone: self.running_batches() == 1,
+            clients: shares.into_keys().collect(),
+            furthest,
+            room: tokens,
+            has_left_out: false,
+            paused: Duration::ZERO,
+        };
         Batch { pieces, running }
     }
 }

@@ -187,7 +187,7 @@ impl Queue {
             }
         }
         self.finished_tokens += done_tokens as u64;
-        self.rate.observe(done_tokens, running.time(now));
+        self.rate.observe(done_tokens, running.time(now), running.alone);
         self.rest(running.lane);
         self.admit_waiting(now);
     }
@@ -258,7 +258,12 @@ impl Queue {
 
     /// Whether it is certain that no batch runs: those from before a reset are not counted.
     pub(super) fn no_batch_runs(&self) -> bool {
-        self.lanes.each().iter().all(|lane| lane.running_batches == 0) && self.first_id == 0
+        self.running_batches() == 0 && self.first_id == 0
+    }
+
+    /// Batches that run, or pause for others.
+    fn running_batches(&self) -> usize {
+        self.lanes.each().iter().map(|lane| lane.running_batches).sum()
     }
 
     /// The counters. The queue does not know of panics and leaves them zero.

@@ -336,3 +336,43 @@ fn a_reset_does_not_end_a_drain() {
     let report = DrainReport { finished: 1, abandoned: 0, refused: 0 };
     assert_eq!(f.queue.drain_report(), report);
 }
+
+#[test]
+fn a_batch_that_runs_alone_has_the_speed_of_all_workers() {
+    let mut f = fixture(|config| config.workers = 4);
+    let _lone = f.submit(interactive(1, &[10]));
+    let lone = f.batch();
+    f.now += 1_000 * MS;
+    f.finish(lone);
+    assert_eq!(f.queue.stats().tokens_per_second, 10.0);
+    // So what is relied on at the start of a burst is what one batch at a time does.
+    let _running = f.submit(interactive(1, &[10]));
+    let _batch = f.batch();
+    let _queued = f.submit(interactive(2, &[10]));
+    let hurried = Job { deadline: Some(f.now + 2_000 * MS), ..interactive(3, &[10]) };
+    let refused = f.try_submit(hurried).unwrap_err();
+    assert!(matches!(refused, EngineError::WouldExpire { .. }), "{refused:?}");
+}
+
+#[test]
+fn batches_side_by_side_have_the_speed_of_a_worker_each() {
+    let mut f = fixture(|config| config.workers = 4);
+    let _jobs = [1, 2].map(|tag| f.submit(interactive(tag, &[10])));
+    let (_first, second) = (f.batch(), f.batch());
+    f.now += 1_000 * MS;
+    f.finish(second);
+    assert_eq!(f.queue.stats().tokens_per_second, 40.0);
+}
+
+#[test]
+fn the_batch_that_pauses_does_not_run_beside_the_one_within_it() {
+    let mut f = fixture(|config| config.workers = 4);
+    let _bulk = f.submit(bulk(9, &[10]));
+    let mut outer = f.batch();
+    let _call = f.submit(interactive(1, &[2]));
+    let urgent = f.queue.next_urgent(&mut outer.running, f.now).unwrap();
+    f.now += 1_000 * MS;
+    let ran = urgent.pieces.into_iter().map(|piece| (piece, Ok(vec![0.0]))).collect();
+    f.queue.finish_urgent(&mut outer.running, urgent.running, ran, f.now);
+    assert_eq!(f.queue.stats().tokens_per_second, 2.0);
+}
