@@ -366,7 +366,16 @@ impl Classifier {
         self.reader.on_a_core(line, move |reader| reader.windows(&document, long_text)).await
     }
 
-    /// The same, on the calling thread.
+    /// `document` with as much of its text as its first window reads.
+    pub(super) async fn head(
+        &self,
+        document: Document,
+        line: &Line,
+    ) -> Result<Document, ClassifyError> {
+        self.reader.on_a_core(line, move |reader| reader.head(document)).await
+    }
+
+    /// The windows of `document`, on the calling thread.
     pub(super) fn read_here(
         &self,
         document: &Document,

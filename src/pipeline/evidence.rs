@@ -4,7 +4,9 @@
 //! occlusion (Zeiler and Fergus, 2014, arXiv 1311.2901) with sentences as patches.
 //! It costs the document's tokens for each sentence, so both the sentences and
 //! the tokens are bounded, and it runs in the bulk lane, where it cannot hold up
-//! the documents of others. An answer that is there is never given up for it.
+//! the documents of others. Of a text of which only the head was read, only that is
+//! looked at: the rest has no part in the answer, and would be tokenised each time.
+//! An answer that is there is never given up for it.
 
 use std::ops::Range;
 
@@ -40,11 +42,20 @@ impl Run<'_> {
         let mut pending: Vec<(Range<usize>, Windows)> = Vec::new();
         let mut pending_tokens = 0;
         let line = (Lane::Bulk, self.submission.client.clone());
-        for range in self.candidates() {
+        let head;
+        let read = if self.options.long_text == LongText::Head {
+            match self.classifier.head(self.document.clone(), &line).await {
+                Ok(found) => head = found,
+                Err(_) => return Ok(()),
+            }
+            &head
+        } else {
+            self.document
+        };
+        for range in self.candidates(read.text.len()) {
             // What is left may be empty: then there is nothing to compare with.
-            let Ok(windows) =
-                self.classifier.read(self.without(&range), self.long_text(), &line).await
-            else {
+            let rest = without(read, &range);
+            let Ok(windows) = self.classifier.read(rest, self.long_text(), &line).await else {
                 continue;
             };
             let tokens = windows.tokens();
@@ -67,11 +78,13 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// The sentences to try: from the first, as many as the limits allow.
-    fn candidates(&self) -> Vec<Range<usize>> {
+    /// The sentences to try, of those that begin in the first `read` bytes of the text: from the
+    /// first, as many as the limits allow.
+    fn candidates(&self, read: usize) -> Vec<Range<usize>> {
         let limits = self.classifier.limits();
         let affordable = limits.max_evidence_tokens / self.tokens.max(1);
         let mut ranges = sentences(&self.document.text);
+        ranges.retain(|range| range.start < read);
         ranges.truncate(affordable.min(limits.max_evidence_sentences));
         ranges
     }
@@ -82,15 +95,6 @@ impl Run<'_> {
             LongText::Reject => LongText::Windows,
             as_asked => as_asked,
         }
-    }
-
-    /// The document without the bytes `range` of its text.
-    fn without(&self, range: &Range<usize>) -> Document {
-        let text = &self.document.text;
-        let before = text.get(..range.start).unwrap_or_default();
-        let after = text.get(range.end..).unwrap_or_default();
-        let Document { id, title, .. } = self.document;
-        Document { id: id.clone(), title: title.clone(), text: [before, after].concat() }
     }
 
     /// Adds to `results` the sentences of `pending` without which a score falls;
@@ -137,4 +141,12 @@ impl Run<'_> {
         let start = count(self.document.text.get(..range.start));
         (start, start + count(self.document.text.get(range.clone())))
     }
+}
+
+/// `document` without the bytes `range` of its text.
+fn without(document: &Document, range: &Range<usize>) -> Document {
+    let Document { id, title, text } = document;
+    let before = text.get(..range.start).unwrap_or_default();
+    let after = text.get(range.end..).unwrap_or_default();
+    Document { id: id.clone(), title: title.clone(), text: [before, after].concat() }
 }

@@ -51,6 +51,16 @@ impl Reader {
         self.cut(&self.read(document)?, long_text)
     }
 
+    /// `document` with as much of its text as its first window reads.
+    ///
+    /// # Errors
+    /// A fault of the document.
+    pub(super) fn head(&self, document: Document) -> Result<Document, ClassifyError> {
+        let chars = self.read(&document)?.head_chars(&self.config, &self.tokenizer);
+        let text = document.text.chars().take(chars).collect();
+        Ok(Document { text, ..document })
+    }
+
     /// The tokens of `document`'s text, and how many windows it takes.
     ///
     /// # Errors

@@ -85,15 +85,9 @@ impl Reading {
         long_text: LongText,
         limits: &DocumentLimits,
     ) -> Result<Windows, ClassifyError> {
-        let mut opening = tokenizer.prefix().to_vec();
-        if !self.title.is_empty() {
-            opening.extend_from_slice(&self.title);
-            if config.title_separator {
-                opening.extend_from_slice(tokenizer.suffix());
-            }
-        }
+        let opening = self.opening(config, tokenizer);
         let around = opening.len() + tokenizer.suffix().len();
-        let capacity = config.window.saturating_sub(around).max(1);
+        let capacity = capacity(config, around);
         let tokens = self.text.ids.len();
         let plan = windows(tokens, capacity, config.stride);
         let count = plan.len();
@@ -114,6 +108,25 @@ impl Reading {
         })
     }
 
+    /// Unicode scalars of the text as sent that the first window ends after.
+    pub(crate) fn head_chars(&self, config: &TextConfig, tokenizer: &Tokenizer) -> usize {
+        let around = self.opening(config, tokenizer).len() + tokenizer.suffix().len();
+        let last = self.text.offsets.iter().take(capacity(config, around)).next_back();
+        last.map_or(0, |&(start, end)| self.normalized.original_range(start..end).end)
+    }
+
+    /// What each window begins with.
+    fn opening(&self, config: &TextConfig, tokenizer: &Tokenizer) -> Vec<u32> {
+        let mut opening = tokenizer.prefix().to_vec();
+        if !self.title.is_empty() {
+            opening.extend_from_slice(&self.title);
+            if config.title_separator {
+                opening.extend_from_slice(tokenizer.suffix());
+            }
+        }
+        opening
+    }
+
     /// Each token of the text, with its Unicode scalars in the text as sent. The space
     /// that a tokenizer counts to the word after it is left out.
     pub(crate) fn text_tokens(&self) -> impl Iterator<Item = (u32, Range<usize>)> + '_ {
@@ -125,6 +138,11 @@ impl Reading {
         };
         self.text.ids.iter().copied().zip(self.text.offsets.iter().map(range))
     }
+}
+
+/// Tokens of text in a window that has `around` others.
+fn capacity(config: &TextConfig, around: usize) -> usize {
+    config.window.saturating_sub(around).max(1)
 }
 
 /// Checks the lengths of `document`'s fields.

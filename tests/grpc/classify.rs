@@ -109,6 +109,42 @@ async fn evidence_points_at_sentences_of_the_text() {
 }
 
 #[tokio::test]
+async fn evidence_of_a_head_is_that_of_a_text_that_ends_there() {
+    let server = TestServer::start().await;
+    let client = &mut server.client().await;
+    let whole = proto::Document { text: text(12), ..document(0) };
+    let request = |document: &proto::Document, long_text: LongText| {
+        let long_text = long_text as i32;
+        let options = Some(Options { evidence: 64, long_text, ..Options::default() });
+        proto::ClassifyRequest { document: Some(document.clone()), options }
+    };
+    let head = classify(client, request(&whole, LongText::Head)).await;
+    let usage = head.usage.unwrap();
+    assert!(usage.truncated);
+
+    let tokenize = TokenizeRequest { document: Some(whole.clone()), model: String::new() };
+    let tokens = client.tokenize(tokenize).await.unwrap().into_inner().tokens;
+    // Without the special tokens, one before the text and one after.
+    let end = tokens[usage.tokens as usize - 3].end as usize;
+    let cut = proto::Document { text: whole.text.chars().take(end).collect(), ..whole };
+    let alone = classify(client, request(&cut, LongText::Windows)).await;
+    let read = alone.usage.unwrap();
+    assert_eq!((read.tokens, read.windows), (usage.tokens, 1));
+    for (head, alone) in head.tasks.iter().zip(&alone.tasks) {
+        assert!(!head.evidence.is_empty());
+        let weight = |task: &proto::TaskResult, start| {
+            let of_it = task.evidence.iter().find(|evidence| evidence.start == start);
+            of_it.map_or(0.0, |evidence| evidence.weight)
+        };
+        for evidence in head.evidence.iter().chain(&alone.evidence) {
+            let (one, other) = (weight(head, evidence.start), weight(alone, evidence.start));
+            // A score may differ in its last digits with what else is in the batch.
+            assert!((one - other).abs() < 1e-4, "{one} and {other} at {}", evidence.start);
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_long_text_is_read_in_windows_unless_only_its_head_is_asked_for() {
     let server = TestServer::start().await;
     let client = &mut server.client().await;
