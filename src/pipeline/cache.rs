@@ -88,8 +88,9 @@ pub(super) struct Answer {
     pub(super) usage: Usage,
 }
 
-/// A document that runs, for all who ask the same in the same lane. Lanes are kept apart, since an
-/// interactive document must not wait for one that waits in the bulk lane.
+/// A document that runs, for all of its client's who ask the same in the same lane. Lanes are kept
+/// apart, since an interactive document must not wait for one that waits in the bulk lane, and so
+/// are clients, which wait for their own turns.
 struct Flight {
     answer: Arc<OnceCell<Arc<Answer>>>,
     callers: u64,
@@ -158,7 +159,7 @@ impl Cache {
     }
 
     /// The answer of `run`, which is kept, or that of an identical document which runs now in the
-    /// same lane. Dropping the future leaves the others to themselves.
+    /// same line. Dropping the future leaves the others to themselves.
     ///
     /// # Errors
     /// Those of `run` alone: what another document fails for is not shared.
