@@ -7,6 +7,7 @@ use std::vec;
 use super::convert;
 use super::proto;
 use super::status::CallError;
+use super::telemetry::CallObserver;
 use super::work::{RunningItem, Work};
 use crate::engine::Lane;
 use crate::pipeline::{Classification, Document, Timing};
@@ -73,6 +74,7 @@ pub(crate) async fn classify(
     in_flight: usize,
 ) -> Result<proto::ClassifyBatchResponse, CallError> {
     let started = tokio::time::Instant::now();
+    let observer = work.observer();
     let mut outcomes = Vec::with_capacity(documents.len());
     let mut running = InOrder::new(work, documents, in_flight);
     while let Some(outcome) = running.next().await {
@@ -82,11 +84,20 @@ pub(crate) async fn classify(
         return Err(error);
     }
     let timing = timing(&outcomes, started.elapsed());
-    let results = outcomes.into_iter().map(|(id, outcome)| convert::item_result(id, outcome));
+    let results = outcomes.into_iter().map(|outcome| item(outcome, observer.as_ref()));
     Ok(proto::ClassifyBatchResponse {
         results: results.collect(),
         timing: Some(convert::timing(&timing)),
     })
+}
+
+/// What a batch or stream says of a document. Its error is counted as that of a document, since the
+/// call goes on.
+pub(crate) fn item((id, outcome): Outcome, observer: Option<&CallObserver>) -> proto::ItemResult {
+    if let (Err(error), Some(observer)) = (&outcome, observer) {
+        observer.document_failed(error);
+    }
+    convert::item_result(id, outcome)
 }
 
 /// The first error, if every document has one of its code and it is worth trying again.

@@ -20,6 +20,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt};
 use tonic::Status;
 
+use super::batch;
 use super::connection::Connection;
 use super::convert;
 use super::deadline::Deadline;
@@ -66,15 +67,16 @@ where
     let (started, waiting) = mpsc::channel(context.in_flight.saturating_sub(1).max(1));
     let context = Arc::new(context);
     tokio::spawn(read(requests, started, Arc::clone(&context)));
-    Box::pin(ReceiverStream::new(waiting).then(move |next| {
-        let _open = &context;
-        outcome(next)
-    }))
+    Box::pin(ReceiverStream::new(waiting).then(move |next| outcome(next, Arc::clone(&context))))
 }
 
-async fn outcome(next: Next) -> Result<ClassifyStreamResponse, Status> {
-    let (id, outcome) = next?.finish().await;
-    Ok(ClassifyStreamResponse { result: Some(convert::item_result(id, outcome)) })
+async fn outcome(
+    next: Next,
+    context: Arc<StreamContext>,
+) -> Result<ClassifyStreamResponse, Status> {
+    let outcome = next?.finish().await;
+    let result = batch::item(outcome, context.call.observer.as_ref());
+    Ok(ClassifyStreamResponse { result: Some(result) })
 }
 
 /// Starts on every request, and says last how the stream ends if it is not well.

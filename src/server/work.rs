@@ -132,6 +132,11 @@ impl Work {
         Ok(Self { classifier, options, submission, observer })
     }
 
+    /// What the documents report to.
+    pub(crate) fn observer(&self) -> Option<CallObserver> {
+        self.observer.clone()
+    }
+
     /// Classifies one document.
     ///
     /// # Errors
@@ -159,11 +164,7 @@ impl Work {
                 let classify = contained(self.classify(&document));
                 Deadline::from(self.submission.deadline).limit(classify).await??
             };
-            let outcome = classify.await;
-            if let (Err(error), Some(observer)) = (&outcome, &self.observer) {
-                observer.document_failed(error);
-            }
-            outcome
+            classify.await
         };
         RunningItem { id, task: tokio::spawn(run), _held: held }
     }

@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use tasnif::engine::EngineConfig;
 use tasnif::server::ServerConfig;
-use tasnif::server::proto::{self, ClassifyBatchRequest, ListModelsRequest};
+use tasnif::server::proto::{self, ClassifyBatchRequest, ClassifyStreamRequest, ListModelsRequest};
 use tonic::Code;
 use tonic::codegen::http::uri::PathAndQuery;
 
-use crate::harness::{PATIENCE, TestServer, document, plain, request, text};
+use crate::harness::{PATIENCE, SENTENCES, TestServer, document, plain, request, text};
+use crate::oip;
 use crate::scrape::{Scrape, scrape};
 
 const CLASSIFY: (&str, &str) = ("method", "tasnif.v1.Classifier/Classify");
@@ -211,6 +212,28 @@ async fn documents_are_counted_by_what_became_of_them() {
         assert!(scrape.value(&metric, &[TINY]) >= batches, "{metric}");
     }
     assert!(scrape.value("tasnif_batch_tokens_sum", &[TINY]) >= whole.usage.unwrap().tokens.into());
+}
+
+#[tokio::test]
+async fn an_error_is_that_of_a_document_only_where_the_call_goes_on() {
+    let server = TestServer::start().await;
+    let failed = |scrape: &Scrape| {
+        ["call", "document"].map(|scope| {
+            scrape.value("tasnif_errors_total", &[("scope", scope), ("reason", "EMPTY_TEXT")])
+        })
+    };
+    let infer = oip::request(vec![oip::input("text", &[SENTENCES[0], ""])]);
+    oip::client(&server).await.model_infer(infer).await.unwrap_err();
+    let scrape = until(&server, |scrape| failed(scrape)[0] > 0.0).await;
+    assert_eq!(failed(&scrape), [1.0, 0.0]);
+
+    let empty = ClassifyStreamRequest { document: Some(proto::Document::default()), options: None };
+    let requests = tokio_stream::iter([empty]);
+    let reply = server.client().await.classify_stream(requests).await.unwrap();
+    let mut responses = reply.into_inner();
+    while responses.message().await.unwrap().is_some() {}
+    let scrape = until(&server, |scrape| failed(scrape)[1] > 0.0).await;
+    assert_eq!(failed(&scrape), [1.0, 1.0]);
 }
 
 #[tokio::test]

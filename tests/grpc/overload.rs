@@ -12,6 +12,7 @@ use tonic::Code;
 use crate::harness::{
     TestServer, answer, assert_status, document, error, plain, says_when_to_retry, text,
 };
+use crate::scrape::scrape;
 use crate::support::tiny_bundle;
 
 /// A queue with room for one document of [`long`] and not for two, in either lane.
@@ -65,6 +66,11 @@ async fn interactive_work_over_the_limit_is_told_when_to_come_back() {
         let status = client.classify_batch(batch).await.unwrap_err();
         assert_status(&status, Code::ResourceExhausted, "OVERLOADED");
         assert!(says_when_to_retry(&status), "{status:?}");
+        let failed_documents = async || {
+            let scrape = scrape(server.monitoring).await;
+            scrape.sum("tasnif_errors_total", &[("scope", "document")])
+        };
+        assert_eq!(failed_documents().await, 0.0, "the call has failed");
 
         // One with a document that is bad by itself has something to say about each.
         let documents = vec![long(3), proto::Document::default()];
@@ -72,6 +78,7 @@ async fn interactive_work_over_the_limit_is_told_when_to_come_back() {
         let reply = client.classify_batch(batch).await.unwrap().into_inner();
         assert_eq!(error(&reply.results[0]).0, Code::ResourceExhausted);
         assert_eq!(error(&reply.results[1]).0, Code::InvalidArgument);
+        assert_eq!(failed_documents().await, 2.0);
     })
     .await;
 }
