@@ -1,6 +1,6 @@
 //! The models that one process serves.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use parking_lot::RwLock;
 
@@ -18,6 +18,8 @@ pub struct Models {
 struct Served {
     name: String,
     current: RwLock<Arc<Classifier>>,
+    /// The one that had the name before, which may still have documents to answer.
+    replaced: RwLock<Weak<Classifier>>,
 }
 
 /// Why models cannot be served together.
@@ -50,6 +52,7 @@ impl Models {
         let served = classifiers.into_iter().map(|classifier| Served {
             name: classifier.info().name.clone(),
             current: RwLock::new(classifier),
+            replaced: RwLock::default(),
         });
         Ok(Self { served: served.collect() })
     }
@@ -70,11 +73,18 @@ impl Models {
         self.served.iter().map(Served::get)
     }
 
+    /// Those that were replaced and are still at their last documents.
+    pub(crate) fn retiring(&self) -> impl Iterator<Item = Arc<Classifier>> + '_ {
+        self.served.iter().filter_map(|served| served.replaced.read().upgrade())
+    }
+
     /// Gives the name of `classifier` to it from now on, and returns the model that had it, if
     /// the name is one of those served.
     pub(super) fn replace(&self, classifier: Arc<Classifier>) -> Option<Arc<Classifier>> {
         let served = self.find(&classifier.info().name)?;
-        Some(std::mem::replace(&mut *served.current.write(), classifier))
+        let old = std::mem::replace(&mut *served.current.write(), classifier);
+        *served.replaced.write() = Arc::downgrade(&old);
+        Some(old)
     }
 
     fn find(&self, name: &str) -> Option<&Served> {

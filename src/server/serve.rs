@@ -35,7 +35,8 @@ use crate::pipeline::{ClassifyError, Models, SettingError};
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ServeReport {
-    /// What became of the work that the shutdown found, by model.
+    /// What became of the work that the shutdown found, by model; last, that of models which a
+    /// reload had replaced and which were not done.
     pub models: Vec<(String, DrainReport)>,
     /// Whether every connection closed by itself. Otherwise some were cut when the time for the
     /// shutdown was over.
@@ -278,7 +279,8 @@ impl Running {
         let _ = timeout_at(end_of_work, self.lifecycle.idle()).await;
         let left = end_of_work.saturating_duration_since(Instant::now());
         let mut drains = JoinSet::new();
-        for (index, classifier) in self.models.iter().enumerate() {
+        let models = self.models.iter().chain(self.models.retiring());
+        for (index, classifier) in models.enumerate() {
             drains.spawn(async move {
                 let report = classifier.drain(left).await;
                 (index, (classifier.info().name.clone(), report))

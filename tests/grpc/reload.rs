@@ -11,6 +11,7 @@ use tasnif::pipeline::{
     ReloadConfig, ReloadConfigError, ReloadError, ReloadOutcome, ReloadReport, ReloadStats,
     Reloader, Source,
 };
+use tasnif::server::ServerConfig;
 use tasnif::server::proto::classifier_client::ClassifierClient;
 use tasnif::server::proto::{Classification, ClassifyStreamRequest};
 use tokio::sync::mpsc;
@@ -357,6 +358,28 @@ async fn a_shutdown_does_not_wait_for_a_reload() {
     assert!(report.closed_in_time);
     gate.open();
     reload.await;
+}
+
+#[tokio::test]
+async fn a_shutdown_tells_what_it_gave_up_of_a_replaced_model() {
+    let config = ServerConfig { drain_timeout: Duration::from_secs(1), ..ServerConfig::default() };
+    let (engine, reload) = (EngineConfig::default(), ReloadConfig::default());
+    let replaceable = Replaceable::served_with(config, 0, engine, reload).await;
+    let gate = Arc::clone(&replaceable.server.gate);
+    gate.shut();
+    let before = gate.entered();
+    let mut client = replaceable.server.client().await;
+    let stuck = tokio::spawn(async move { client.classify(plain(document(0))).await });
+    gate.until_entered_after(before).await;
+    replaceable.install(&successor());
+    let report = replaceable.reloader.reload().await;
+    assert!(matches!(outcome(&report), ReloadOutcome::Replaced { .. }), "{report:?}");
+    let report = replaceable.server.stop().await;
+    let abandoned = report.models.iter().map(|(model, drained)| (&**model, drained.abandoned));
+    assert_eq!(abandoned.collect::<Vec<_>>(), [("tiny", 0), ("tiny", 1)]);
+    let status = stuck.await.unwrap().unwrap_err();
+    assert_status(&status, Code::Unavailable, "DRAINING");
+    gate.open();
 }
 
 #[tokio::test]

@@ -37,6 +37,16 @@ impl Replaceable {
         engine: EngineConfig,
         config: ReloadConfig,
     ) -> Self {
+        Self::served_with(ServerConfig::default(), max_bytes, engine, config).await
+    }
+
+    /// The same, on a server with these settings.
+    pub(crate) async fn served_with(
+        server: ServerConfig,
+        max_bytes: u64,
+        engine: EngineConfig,
+        config: ReloadConfig,
+    ) -> Self {
         let files = tempfile::tempdir().unwrap();
         let link = files.path().join("serving");
         install(&Tiny::bundle(), &link);
@@ -52,7 +62,7 @@ impl Replaceable {
         let models = Models::new(vec![Arc::new(first)]).unwrap();
         let sources = vec![Source { model: "tiny".to_owned(), path: link.clone() }];
         let reloader = Reloader::new(models.clone(), sources, behind(&next_gate), config).unwrap();
-        let server = TestServer::serving(models, ServerConfig::default(), gate, files).await;
+        let server = TestServer::serving(models, server, gate, files).await;
         server.until("", ServingStatus::Serving).await;
         Self { server, reloader, next_gate, link, cache }
     }
