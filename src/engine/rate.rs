@@ -13,7 +13,8 @@ const NEWEST: f64 = 0.2;
 /// Exponentially weighted speed of the last batches.
 ///
 /// A batch that ran beside others says what one worker does; one that ran alone, what all do
-/// together, since the encoder then has every core for it.
+/// together, since the encoder then has every core for it. Of a tiny one that is too little, which
+/// is the safe side until a larger one has run.
 ///
 /// Tokens and seconds are averaged apart, so that a batch weighs as much as it
 /// holds: a tiny one, which is slow a token, does not look like a slow engine.

@@ -37,9 +37,8 @@ pub struct ServerConfig {
     pub max_message_bytes: usize,
     /// Bytes that all messages may hold together, from their first byte until they are answered;
     /// and bytes that all answers may hold, until their last byte is sent. One client may hold half
-    /// of each, and while its answers wait, so much less of messages. A stream holds as much as its
-    /// largest message until it ends. Each document counts as at least 1 KiB where its answer has to
-    /// wait for others, and an answer as at least 8 KiB.
+    /// of each, and while its answers wait, so much less of messages. Each document counts as at
+    /// least 1 KiB where its answer has to wait for others, and an answer as at least 8 KiB.
     pub max_received_bytes: usize,
     /// Bytes that one connection may have sent and no call has read: its receive window of HTTP/2.
     /// One call may have a quarter of them.
@@ -160,13 +159,12 @@ impl ServerConfig {
                 expected: "under 4 GiB",
             });
         }
-        // One client's half has room for a stream's largest message and a document of that size.
-        if self.max_received_bytes / 4 < self.max_message_bytes {
+        if self.max_received_bytes / 2 < self.max_message_bytes {
             let (field, value) = ("max_received_bytes", self.max_received_bytes.to_string());
             return Err(SettingError {
                 field,
                 value,
-                expected: "at least four times max_message_bytes",
+                expected: "at least twice max_message_bytes",
             });
         }
         if !CONNECTION_WINDOWS.contains(&self.connection_window_bytes) {

@@ -81,10 +81,6 @@ impl Decompressed {
             return Ok(None);
         }
         let message = self.buffer.split_to(HEADER_BYTES + length).freeze();
-        if self.buffer.is_empty() {
-            // It would keep the memory of the message.
-            self.buffer = BytesMut::new();
-        }
         if flag != 1 {
             // Not compressed; any other flag tonic refuses.
             return Ok(Some(message));

@@ -1,10 +1,9 @@
 //! The memory of messages: each may be long, and a client may begin many and end none, send many
 //! that wait for their turn, or read none of the answers.
 //!
-//! What a call has received counts, decompressed, until its answer does; of a stream, what is not all
-//! there, each document until its outcome is taken, and to its end its largest message, since the
-//! memory that it was read into is kept for the next. An answer counts until it is sent. Answers have
-//! as much room as what they answer, and while those of a client wait, less is taken on for it: so it
+//! What a call has received counts, decompressed, until its answer does; of a stream, what is not all there, and
+//! each document until its outcome is taken. An answer counts until it is sent. Answers have as
+//! much room as what they answer, and while those of a client wait, less is taken on for it: so it
 //! is new calls that are refused first, and an answer only where those before left no room. One
 //! client may hold half of what there is, of each.
 
@@ -65,7 +64,6 @@ struct Queue {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Bytes {
     received: usize,
-    kept: usize,
     answers: usize,
 }
 
@@ -74,8 +72,6 @@ struct Bytes {
 pub(crate) enum Kind {
     /// A message, or a document of one.
     Received,
-    /// What a stream keeps until its end: the memory that its largest message was read into.
-    Kept,
     /// The answer to it.
     Answer,
     /// Outcomes of a stream, which are sent in any case: there are no more than its documents had
@@ -103,12 +99,8 @@ struct Turn {
 #[derive(Debug)]
 pub(crate) struct Received {
     hold: Hold,
-    /// Of a stream.
-    kept: Hold,
     /// Whether messages count only until they are all there.
     is_stream: bool,
-    /// Bytes of the largest message so far.
-    largest: usize,
     /// Bytes of messages that are all there.
     complete: usize,
     /// Bytes of the one that is not.
@@ -131,10 +123,10 @@ impl Budget {
         let all = held.all.changed(kind, from, to);
         let own = held.clients.get(client).copied().unwrap_or_default().changed(kind, from, to);
         let fits = match kind {
-            Kind::Received | Kind::Kept => {
-                all.received + all.kept <= self.limit
+            Kind::Received => {
+                all.received <= self.limit
                     && all.answers < self.limit
-                    && own.received + own.kept + own.answers <= self.limit / 2
+                    && own.received + own.answers <= self.limit / 2
             }
             Kind::Answer => all.answers <= self.limit && own.answers <= self.limit / 2,
             Kind::Outcomes => true,
@@ -143,7 +135,7 @@ impl Budget {
             return false;
         }
         held.all = all;
-        self.shown.set(all.received + all.kept, all.answers);
+        self.shown.set(all.received, all.answers);
         if own == Bytes::default() {
             held.clients.remove(client);
         } else {
@@ -162,14 +154,6 @@ impl Budget {
         Arc::new(Self::new(2 * HEALTH_BYTES, HeldBytes::default()))
     }
 
-    /// Whether `client` would have room for `bytes` if only what streams keep were held. Nobody waits
-    /// for that: those that keep it may wait themselves.
-    fn may_come(&self, client: &Arc<str>, bytes: usize) -> bool {
-        let held = self.held.lock();
-        let own = held.clients.get(client).map_or(0, |own| own.kept);
-        held.all.kept + bytes <= self.limit && own + bytes <= self.limit / 2
-    }
-
     fn no_room(&self) -> CallError {
         CallError::NoRoom { limit: self.limit, retry_after: RETRY_AFTER }
     }
@@ -179,7 +163,6 @@ impl Bytes {
     fn changed(mut self, kind: Kind, from: usize, to: usize) -> Self {
         let bytes = match kind {
             Kind::Received => &mut self.received,
-            Kind::Kept => &mut self.kept,
             Kind::Answer | Kind::Outcomes => &mut self.answers,
         };
         *bytes = *bytes - from + to;
@@ -194,25 +177,15 @@ impl Hold {
 
     /// Waits until `client` may hold a document of `bytes`, or its outcome; half of the budget, if
     /// they are more.
-    ///
-    /// # Errors
-    /// What streams keep leaves no room for it.
-    pub(crate) async fn wait(
-        budget: Arc<Budget>,
-        client: Arc<str>,
-        bytes: usize,
-    ) -> Result<Self, CallError> {
+    pub(crate) async fn wait(budget: Arc<Budget>, client: Arc<str>, bytes: usize) -> Self {
         let bytes = bytes.max(OUTCOME_BYTES).min(budget.limit / 2);
         let turn = Turn::wait(Arc::clone(&budget), Arc::clone(&client));
         let _first = turn.queue.first.lock().await;
         let mut hold = Self::none(budget, client, Kind::Received);
         while !hold.resize(bytes) {
-            if !hold.budget.may_come(&hold.client, bytes) {
-                return Err(hold.budget.no_room());
-            }
             turn.queue.freed.notified().await;
         }
-        Ok(hold)
+        hold
     }
 
     /// Holds `bytes` from now on, if there is room for those that are new.
@@ -260,10 +233,8 @@ impl Received {
     /// A call of `client` that holds nothing yet.
     pub(crate) fn new(budget: Arc<Budget>, client: Arc<str>) -> Self {
         Self {
-            hold: Hold::none(Arc::clone(&budget), Arc::clone(&client), Kind::Received),
-            kept: Hold::none(budget, client, Kind::Kept),
+            hold: Hold::none(budget, client, Kind::Received),
             is_stream: false,
-            largest: 0,
             complete: 0,
             partial: 0,
             header: [0; HEADER_BYTES],
@@ -285,8 +256,10 @@ impl Received {
         if is_stream {
             self.complete = 0;
         }
-        self.settle()?;
-        Ok(ends_message)
+        if self.hold.resize(self.complete + self.partial) {
+            return Ok(ends_message);
+        }
+        Err(self.hold.budget.no_room())
     }
 
     /// Counts a message that is all there as what is in it: it came in as `compressed` bytes, and
@@ -302,8 +275,8 @@ impl Received {
         if !self.is_stream {
             self.complete = (self.complete + bytes).saturating_sub(compressed);
         }
-        self.largest = self.largest.max(bytes);
-        self.settle()
+        let fits = self.hold.resize(self.complete + self.partial);
+        if fits { Ok(()) } else { Err(self.hold.budget.no_room()) }
     }
 
     /// Counts the call as what the answers to its `documents` will take, if that is more: they are
@@ -314,7 +287,8 @@ impl Received {
     pub(crate) fn expect_answers(&mut self, documents: usize) -> Result<(), CallError> {
         let answers = documents.saturating_mul(OUTCOME_BYTES).min(self.hold.budget.limit / 2);
         self.complete = self.complete.max(answers);
-        self.settle()
+        let fits = self.hold.resize(self.complete + self.partial);
+        if fits { Ok(()) } else { Err(self.hold.budget.no_room()) }
     }
 
     /// Holds `bytes` of an answer, half of the budget if they are more, in place of the messages
@@ -324,22 +298,11 @@ impl Received {
     /// There is no room for them.
     pub(crate) fn answer(&mut self, kind: Kind, bytes: usize) -> Result<Hold, CallError> {
         self.complete = 0;
-        self.is_stream |= matches!(kind, Kind::Outcomes);
-        // What a stream keeps may have no room any more; its outcomes are sent in any case.
-        let _ = self.settle();
+        self.hold.resize(self.partial);
         let Hold { budget, client, .. } = &self.hold;
         let mut answer = Hold::none(Arc::clone(budget), Arc::clone(client), kind);
         let fits = answer.resize(bytes.min(budget.limit / 2));
         if fits { Ok(answer) } else { Err(budget.no_room()) }
-    }
-
-    /// Holds what there is now, if there is room for what is new.
-    fn settle(&mut self) -> Result<(), CallError> {
-        let kept = if self.is_stream { self.largest } else { 0 };
-        // A message that is on its way in takes what is kept first.
-        let held = self.complete + self.partial.saturating_sub(kept);
-        let fits = self.hold.resize(held) && self.kept.resize(kept);
-        if fits { Ok(()) } else { Err(self.hold.budget.no_room()) }
     }
 
     /// Follows the messages through `data`.
@@ -364,9 +327,7 @@ impl Received {
                 return;
             }
             data = data.get(here..).unwrap_or_default();
-            let message = std::mem::take(&mut self.partial);
-            self.largest = self.largest.max(message);
-            self.complete += message;
+            self.complete += std::mem::take(&mut self.partial);
             self.header_bytes = 0;
         }
     }

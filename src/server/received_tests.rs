@@ -31,13 +31,10 @@ fn what_a_call_has_received_counts_until_it_ends() {
     assert_eq!(unary.hold.bytes, 70);
     let mut stream = call(&budget, "b");
     stream.add(&bytes[..70], true).unwrap();
-    let held = |stream: &Received| (stream.hold.bytes, stream.kept.bytes);
-    assert_eq!(held(&stream), (0, 55), "the second message is read into what the first has left");
+    assert_eq!(stream.hold.bytes, 15, "the first message is all there");
     stream.add(&bytes[70..], true).unwrap();
-    assert_eq!(held(&stream), (0, 55));
-    stream.add(&framed(&[60])[..60], true).unwrap();
-    assert_eq!(held(&stream), (5, 55));
-    drop((unary, stream));
+    assert_eq!(stream.hold.bytes, 0);
+    drop(unary);
     assert_eq!(budget.held.lock().all, Bytes::default());
     assert!(budget.held.lock().clients.is_empty());
 }
@@ -54,10 +51,10 @@ fn a_compressed_message_counts_as_what_is_in_it() {
     other.add(&message, false).unwrap();
     assert!(other.decompressed(message.len(), 51).is_err());
     // One of a stream is counted by its document.
-    let mut stream = call(&budget, "b");
+    let mut stream = call(&budget, "a");
     stream.add(&message, true).unwrap();
     stream.decompressed(message.len(), 150).unwrap();
-    assert_eq!((stream.hold.bytes, stream.kept.bytes), (0, 150));
+    assert_eq!(stream.hold.bytes, 0);
 }
 
 #[test]
@@ -79,7 +76,7 @@ fn one_client_may_hold_half_and_all_no_more_than_there_is() {
 async fn a_document_waits_for_room() {
     let budget = budget(200);
     let wait = |bytes| Hold::wait(Arc::clone(&budget), "a".into(), bytes);
-    let held = wait(100).await.unwrap();
+    let held = wait(100).await;
     let mut waiting = std::pin::pin!(wait(1_000));
     tokio::select! {
         biased;
@@ -87,30 +84,7 @@ async fn a_document_waits_for_room() {
         () = std::future::ready(()) => {}
     }
     drop(held);
-    assert_eq!(waiting.await.unwrap().bytes, 100);
-}
-
-#[tokio::test]
-async fn a_document_does_not_wait_for_what_streams_keep() {
-    let budget = budget(10_000);
-    let wait = |client: &str, bytes| Hold::wait(Arc::clone(&budget), client.into(), bytes);
-    let mut stream = call(&budget, "a");
-    stream.add(&framed(&[3_000]), true).unwrap();
-    let held = wait("a", 1_900).await.unwrap();
-    assert!(matches!(wait("a", 2_000).await, Err(CallError::NoRoom { .. })));
-    // One that waits for other documents is told when no more than that is left.
-    let mut waiting = std::pin::pin!(wait("a", 1_990));
-    tokio::select! {
-        biased;
-        _ = &mut waiting => panic!("there is no room"),
-        () = std::future::ready(()) => {}
-    }
-    let mut growing = call(&budget, "a");
-    growing.add(&framed(&[20]), true).unwrap();
-    drop(held);
-    assert!(waiting.await.is_err());
-    drop((stream, growing));
-    assert!(wait("a", 2_000).await.is_ok());
+    assert_eq!(waiting.await.bytes, 100);
 }
 
 #[tokio::test]
@@ -120,7 +94,7 @@ async fn a_large_document_is_not_overtaken_by_small_ones() {
     let begin = |bytes| {
         let (budget, order) = (Arc::clone(&budget), Arc::clone(&order));
         tokio::spawn(async move {
-            let hold = Hold::wait(budget, "a".into(), bytes).await.unwrap();
+            let hold = Hold::wait(budget, "a".into(), bytes).await;
             order.lock().push(bytes);
             hold
         })
@@ -147,7 +121,7 @@ async fn all_who_wait_get_their_turn() {
     for round in 0..20 {
         for client in ["a", "b", "c"] {
             let hold = wait(client, 30 + round);
-            let task = tokio::spawn(async { drop(hold.await.unwrap()) });
+            let task = tokio::spawn(async { drop(hold.await) });
             if round % 3 == 1 { cancelled.push(task) } else { tasks.push(task) }
         }
     }
@@ -174,18 +148,18 @@ fn an_answer_takes_the_place_of_its_message_and_of_new_ones() {
     };
     let (mut first, mut second) = (begin("a").unwrap(), begin("a").unwrap());
     let unread = first.answer(Kind::Answer, 70).unwrap();
-    assert_eq!(budget.held.lock().all, Bytes { received: 40, kept: 0, answers: 70 });
+    assert_eq!(budget.held.lock().all, Bytes { received: 40, answers: 70 });
     // More is not taken on, what was is answered as far as there is room, and a stream in any
     // case.
     assert!(begin("a").is_err());
     let other = begin("b").unwrap();
     assert!(second.answer(Kind::Answer, 31).is_err());
     let outcomes = second.answer(Kind::Outcomes, 90).unwrap();
-    assert_eq!(budget.held.lock().all, Bytes { received: 40, kept: 0, answers: 160 });
+    assert_eq!(budget.held.lock().all, Bytes { received: 40, answers: 160 });
     drop((unread, outcomes, other));
     // One that is over the limit by itself is the only one.
     let huge = begin("a").unwrap().answer(Kind::Answer, 5_000).unwrap();
-    assert_eq!(budget.held.lock().all, Bytes { received: 0, kept: 0, answers: 100 });
+    assert_eq!(budget.held.lock().all, Bytes { received: 0, answers: 100 });
     drop(huge);
     assert!(budget.held.lock().clients.is_empty());
 }
@@ -215,7 +189,7 @@ fn answers_that_are_kept_for_the_last_have_their_room_before() {
 
 proptest! {
     #[test]
-    fn however_it_is_cut_a_stream_ends_with_its_largest_message_kept(
+    fn however_it_is_cut_a_stream_ends_with_nothing_held(
         lengths in prop::collection::vec(0_usize..40, 0..6),
         cut in 1_usize..20,
     ) {
@@ -223,11 +197,9 @@ proptest! {
         let mut stream = call(&budget, "a");
         for piece in framed(&lengths).chunks(cut) {
             stream.add(piece, true).unwrap();
-            prop_assert!(stream.hold.bytes + stream.kept.bytes < 45);
-            let all = budget.held.lock().all;
-            prop_assert_eq!((all.received, all.kept), (stream.hold.bytes, stream.kept.bytes));
+            prop_assert!(stream.hold.bytes < 45);
+            prop_assert_eq!(budget.held.lock().all.received, stream.hold.bytes);
         }
-        let largest = lengths.iter().max().map_or(0, |length| HEADER_BYTES + length);
-        prop_assert_eq!((stream.hold.bytes, stream.kept.bytes), (0, largest));
+        prop_assert_eq!(stream.hold.bytes, 0);
     }
 }

@@ -6,10 +6,10 @@
 //!
 //! A bad document fails alone. The stream as a whole ends with a status when its options are bad,
 //! when a message is over the limit or unreadable (where it ends, and the next one begins, can then
-//! not be told), at its deadline, when nothing comes for too long, when streams keep so much memory
-//! that its document could never have room, and when the server drains or the connection is too old
-//! before the caller has sent everything: then every document that was begun has its outcome first,
-//! and the status is UNAVAILABLE, so that a caller that goes on after the last outcome loses nothing.
+//! not be told), at its deadline, when nothing comes for too long, and when the server drains or the
+//! connection is too old before the caller has sent everything: then every document that was begun has
+//! its outcome first, and the status is UNAVAILABLE, so that a caller that goes on after the last
+//! outcome loses nothing.
 
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -130,8 +130,7 @@ where
             None => work.insert(first(context, request.options)?),
         };
         let document = convert::document(request.document);
-        // A document for which there is no room holds the stream up, as one without a place does,
-        // unless the room is what streams keep.
+        // A document for which there is no room holds the stream up, as one without a place does.
         let held = match &context.budget {
             Some(budget) => {
                 let client = context.call.client.as_str().into();
@@ -142,7 +141,7 @@ where
                     biased;
                     () = started.closed() => return Ok(()),
                     reason = &mut ending => return Err(reason.into()),
-                    held = Hold::wait(Arc::clone(budget), client, bytes) => Some(held?),
+                    held = Hold::wait(Arc::clone(budget), client, bytes) => Some(held),
                 }
             }
             None => None,
