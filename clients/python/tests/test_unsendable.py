@@ -256,3 +256,23 @@ def test_a_call_of_one_raises_an_error_of_this_package(tmp_path: Path) -> None:
 def test_none_in_a_field_is_as_good_as_nothing(tmp_path: Path) -> None:
     with served(Fake(classify), tmp_path) as target, Client(target) as client:
         assert client.classify(Document("نص", title=None, id="1")).id == "1"  # type: ignore[arg-type]
+
+
+def test_an_async_input_that_is_cancelled_ends_the_stream(tmp_path: Path) -> None:
+    async def documents() -> AsyncIterator[Document]:
+        yield good(1)
+        raise asyncio.CancelledError
+
+    async def collect(client: AsyncClient, results: list[str]) -> None:
+        async for result in client.classify_stream(documents()):
+            results.append(result.id)
+
+    async def run(target: str) -> None:
+        async with AsyncClient(target) as client:
+            results: list[str] = []
+            collecting = asyncio.ensure_future(collect(client, results))
+            ended, _ = await asyncio.wait([collecting], timeout=LIMIT_S)
+            assert ended and collecting.cancelled() and results == ["1"]
+
+    with served(Fake(answering([])), tmp_path) as target:
+        asyncio.run(run(target))
