@@ -34,7 +34,7 @@ from common import (
 )
 from measure import accuracy_and_f1
 from plans import bucketed, schedule
-from train import load_start
+from train import has_bf16, load_start
 
 SETS = {
     "umsab": ("umsab_train", "test_umsab", "macro-F1, arXiv 2104.12250: fastText 0.460, XLM-R base 0.636, XLM-T 0.677"),
@@ -59,7 +59,8 @@ def main():
     model = Classifier(arguments.shared / "backbone/config.json", ["sentiment"])
     load_start(model, {name: tensor for name, tensor in tensors.items() if "topic" not in name})
     train_name, test_name, published = SETS[arguments.set]
-    train = Shard.load(arguments.work / f"{train_name}.npz")
+    shards = arguments.shards or arguments.work
+    train = Shard.load(shards / f"{train_name}.npz")
     order = random.Random(f"{arguments.seed}:dev").sample(range(len(train)), len(train))
     held = round(arguments.dev * len(train))
     fine_tune(model, train, order[held:], "sentiment", arguments)
@@ -70,7 +71,7 @@ def main():
     if held:
         print(f"dev, {arguments.set} from {arguments.start}: {figures(model, train, order[:held])}")
     elif test_name:
-        test = Shard.load(arguments.work / f"{test_name}.npz")
+        test = Shard.load(shards / f"{test_name}.npz")
         result = figures(model, test, range(len(test)))
         result |= {"training_rows": len(train), "epochs": arguments.epochs, "published": published}
         print(f"{arguments.set} from {arguments.start}: {result}")
@@ -92,6 +93,7 @@ def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shared", type=Path, default=DEFAULT_SHARED, help="folder with backbone/")
     parser.add_argument("--work", type=Path, default=DEFAULT_WORK, help="folder that prepare.py and train.py filled")
+    parser.add_argument("--shards", type=Path, help="folder that prepare.py filled, where it is another: of another profile, say")
     parser.add_argument("--set", choices=SETS, required=True)
     parser.add_argument("--start", choices=["backbone", "shipped", "tweets"], default="backbone")
     fine_tuning_arguments(parser, epochs=4)
@@ -113,7 +115,7 @@ def fine_tune(model, shard, rows, task, arguments):
     groups = [{"params": model.encoder.parameters(), "peak": arguments.lr}]
     groups.append({"params": model.heads.parameters(), "peak": arguments.head_lr})
     optimizer = torch.optim.AdamW(groups, weight_decay=0.01)
-    lengths, batches = np.diff(shard.starts), []
+    lengths, batches, bf16 = np.diff(shard.starts), [], has_bf16("cpu")
     random_state = random.Random(arguments.seed)
     for _ in range(arguments.epochs):
         order = random_state.sample(rows, len(rows))
@@ -123,8 +125,9 @@ def fine_tune(model, shard, rows, task, arguments):
         for group in optimizer.param_groups:
             group["lr"] = group["peak"] * schedule(step, len(batches), hold=0)
         classes = torch.from_numpy(shard.labels[task][batch].astype(np.int64))
-        logits = model(*pad([shard.window(n) for n in batch]))[task]
-        functional.cross_entropy(logits, classes, label_smoothing=0.05).backward()
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            logits = model(*pad([shard.window(n) for n in batch]))[task]
+        functional.cross_entropy(logits.float(), classes, label_smoothing=0.05).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
