@@ -1,11 +1,11 @@
 //! The memory of messages: each may be long, and a client may begin many and end none, send many
 //! that wait for their turn, or read none of the answers.
 //!
-//! What a call has received counts, decompressed, until its answer does; of a stream, what is not all there, and
-//! each document until its outcome is taken. An answer counts until it is sent. Answers have as
-//! much room as what they answer, and while those of a client wait, less is taken on for it: so it
-//! is new calls that are refused first, and an answer only where those before left no room. One
-//! client may hold half of what there is, of each.
+//! What a call has received counts, decompressed, until its answer does; of a stream, what is not
+//! all there, and each document until its outcome is taken. An answer counts until it is sent.
+//! Answers have as much room as what they answer, and while those of a client wait, less is taken
+//! on for it: so it is new calls that are refused first, and an answer only where those before left
+//! no room. One client may hold half of what there is, of each.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -256,10 +256,8 @@ impl Received {
         if is_stream {
             self.complete = 0;
         }
-        if self.hold.resize(self.complete + self.partial) {
-            return Ok(ends_message);
-        }
-        Err(self.hold.budget.no_room())
+        self.settle()?;
+        Ok(ends_message)
     }
 
     /// Counts a message that is all there as what is in it: it came in as `compressed` bytes, and
@@ -275,8 +273,7 @@ impl Received {
         if !self.is_stream {
             self.complete = (self.complete + bytes).saturating_sub(compressed);
         }
-        let fits = self.hold.resize(self.complete + self.partial);
-        if fits { Ok(()) } else { Err(self.hold.budget.no_room()) }
+        self.settle()
     }
 
     /// Counts the call as what the answers to its `documents` will take, if that is more: they are
@@ -287,8 +284,7 @@ impl Received {
     pub(crate) fn expect_answers(&mut self, documents: usize) -> Result<(), CallError> {
         let answers = documents.saturating_mul(OUTCOME_BYTES).min(self.hold.budget.limit / 2);
         self.complete = self.complete.max(answers);
-        let fits = self.hold.resize(self.complete + self.partial);
-        if fits { Ok(()) } else { Err(self.hold.budget.no_room()) }
+        self.settle()
     }
 
     /// Holds `bytes` of an answer, half of the budget if they are more, in place of the messages
@@ -303,6 +299,12 @@ impl Received {
         let mut answer = Hold::none(Arc::clone(budget), Arc::clone(client), kind);
         let fits = answer.resize(bytes.min(budget.limit / 2));
         if fits { Ok(answer) } else { Err(budget.no_room()) }
+    }
+
+    /// Holds what there is now, if there is room for what is new.
+    fn settle(&mut self) -> Result<(), CallError> {
+        let fits = self.hold.resize(self.complete + self.partial);
+        if fits { Ok(()) } else { Err(self.hold.budget.no_room()) }
     }
 
     /// Follows the messages through `data`.

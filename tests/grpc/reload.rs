@@ -15,9 +15,10 @@ use tasnif::server::ServerConfig;
 use tasnif::server::proto::classifier_client::ClassifierClient;
 use tasnif::server::proto::{Classification, ClassifyStreamRequest};
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::Code;
 use tonic::transport::Channel;
+use tonic::{Code, Status};
 use tonic_health::ServingStatus;
 
 use crate::harness::{PATIENCE, answer, assert_status, document, plain, says_when_to_retry};
@@ -26,6 +27,18 @@ use crate::support::Tiny;
 
 async fn classify(client: &mut ClassifierClient<Channel>, index: usize) -> Classification {
     client.classify(plain(document(index))).await.unwrap().into_inner().classification.unwrap()
+}
+
+/// A call whose document is at the server's model and stays there until the gate is opened.
+async fn stuck_call(replaceable: &Replaceable) -> JoinHandle<Result<(), Status>> {
+    let gate = &replaceable.server.gate;
+    gate.shut();
+    let before = gate.entered();
+    let mut client = replaceable.server.client().await;
+    let call = async move { client.classify(plain(document(0))).await.map(drop) };
+    let stuck = tokio::spawn(call);
+    gate.until_entered_after(before).await;
+    stuck
 }
 
 fn outcome(report: &ReloadReport) -> &ReloadOutcome {
@@ -332,11 +345,7 @@ async fn a_replaced_model_that_does_not_end_is_ended() {
         ReloadConfig { retire_timeout: Duration::from_millis(50), ..ReloadConfig::default() };
     let replaceable = Replaceable::start_with(0, EngineConfig::default(), config).await;
     let gate = Arc::clone(&replaceable.server.gate);
-    gate.shut();
-    let before = gate.entered();
-    let mut client = replaceable.server.client().await;
-    let stuck = tokio::spawn(async move { client.classify(plain(document(0))).await });
-    gate.until_entered_after(before).await;
+    let stuck = stuck_call(&replaceable).await;
     replaceable.install(&successor());
     replaceable.reloader.reload().await;
     let status = stuck.await.unwrap().unwrap_err();
@@ -366,11 +375,7 @@ async fn a_shutdown_tells_what_it_gave_up_of_a_replaced_model() {
     let (engine, reload) = (EngineConfig::default(), ReloadConfig::default());
     let replaceable = Replaceable::served_with(config, 0, engine, reload).await;
     let gate = Arc::clone(&replaceable.server.gate);
-    gate.shut();
-    let before = gate.entered();
-    let mut client = replaceable.server.client().await;
-    let stuck = tokio::spawn(async move { client.classify(plain(document(0))).await });
-    gate.until_entered_after(before).await;
+    let stuck = stuck_call(&replaceable).await;
     replaceable.install(&successor());
     let report = replaceable.reloader.reload().await;
     assert!(matches!(outcome(&report), ReloadOutcome::Replaced { .. }), "{report:?}");

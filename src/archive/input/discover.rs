@@ -64,19 +64,17 @@ pub(in crate::archive) fn discover(
         }
     }
     let Found { files, of_output, .. } = found;
-    match (files.is_empty(), of_output) {
-        (true, 0) => Err(ArchiveError::Setting(
-            "the inputs hold no file of a known format; say it with --format".to_owned(),
-        )),
-        (true, _) => Err(ArchiveError::Setting(
-            "all inputs are files of the output; choose another --output".to_owned(),
-        )),
-        (false, 0) => Ok(files),
-        (false, _) => {
-            tracing::info!(files = of_output, "files of the output are left out of the inputs");
-            Ok(files)
-        }
+    if files.is_empty() {
+        let message = match of_output {
+            0 => "the inputs hold no file of a known format; say it with --format",
+            _ => "all inputs are files of the output; choose another --output",
+        };
+        return Err(ArchiveError::Setting(message.to_owned()));
     }
+    if of_output > 0 {
+        tracing::info!(files = of_output, "files of the output are left out of the inputs");
+    }
+    Ok(files)
 }
 
 struct Found<'a> {

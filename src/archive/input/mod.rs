@@ -138,9 +138,10 @@ impl Source {
             let opened = match guarded(|| open(file, &settings, &bytes)) {
                 Ok(opened) => opened,
                 // Told when its turn comes.
-                Err(FileError::Damaged(_) | FileError::Io(_)) if settings.skip_damaged => continue,
                 Err(error) if settings.skip_damaged => {
-                    unfit = unfit.or(Some(error.at(&file.path, 0)));
+                    if unfit.is_none() && matches!(error, FileError::Setting(_)) {
+                        unfit = Some(error.at(&file.path, 0));
+                    }
                     continue;
                 }
                 Err(error) => return Err(error.at(&file.path, 0)),

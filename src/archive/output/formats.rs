@@ -36,6 +36,8 @@ pub enum OutputFormat {
 }
 
 impl OutputFormat {
+    pub(super) const ALL: [Self; 3] = [Self::Jsonl, Self::Csv, Self::Parquet];
+
     /// The ending of its files' names.
     pub(in crate::archive) fn ending(self) -> &'static str {
         match self {
@@ -48,7 +50,7 @@ impl OutputFormat {
     /// By the ending of a file's name.
     pub(in crate::archive) fn of_name(path: &Path) -> Option<Self> {
         let ending = path.extension()?.to_str()?.to_ascii_lowercase();
-        [Self::Jsonl, Self::Csv, Self::Parquet].into_iter().find(|kind| kind.ending() == ending)
+        Self::ALL.into_iter().find(|kind| kind.ending() == ending)
     }
 }
 

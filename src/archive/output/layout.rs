@@ -167,9 +167,8 @@ fn is_part(path: &Path) -> bool {
     };
     let part = name.strip_prefix("part-").and_then(|rest| rest.split_once('.'));
     part.is_some_and(|(number, ending)| {
-        let formats = [OutputFormat::Jsonl, OutputFormat::Csv, OutputFormat::Parquet];
         let digits = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
-        digits && formats.iter().any(|format| format.ending() == ending)
+        digits && OutputFormat::ALL.iter().any(|format| format.ending() == ending)
     })
 }
 
