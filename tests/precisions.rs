@@ -8,7 +8,7 @@ mod support;
 use std::path::Path;
 
 use serde_json::json;
-use support::tiny::{LAYERS, POSITIONS, SENTIMENT, TOPIC};
+use support::tiny::{HIDDEN, LAYERS, POSITIONS, SENTIMENT, TOPIC, TinyTask};
 use support::{Tiny, load, written};
 use tasnif::archive::{Documents, Engines, Progress};
 use tasnif::bundle::{Bundle, Precision};
@@ -98,6 +98,91 @@ fn a_batch_within_another_equals_itself_to_the_last_bit() {
         let one = rayon::ThreadPoolBuilder::new().num_threads(1).build().expect("a thread starts");
         assert!(one.install(|| within(sequences)) > 2 * LAYERS, "{name}");
     });
+}
+
+#[test]
+fn what_int8_leaves_undecided_is_computed_closely() {
+    let mut tiny = Tiny::bundle();
+    // On the steps of int8, so that activations alone are rounded.
+    let layers = tiny.tensors.iter_mut().filter(|(name, _)| name.contains(".layer."));
+    for (_, (shape, values)) in layers.filter(|(_, (shape, _))| shape.len() == 2) {
+        for row in values.chunks_exact_mut(shape[1]) {
+            let step = row.iter().fold(0.0_f32, |most, value| most.max(value.abs())) / 63.0;
+            row.iter_mut().for_each(|value| *value = (*value / step).round() * step);
+        }
+    }
+    // Two topics that are near each other, in some texts more than in others.
+    fill(&mut tiny, "heads.topic.weight", .., 0.0);
+    fill(&mut tiny, "heads.topic.weight", ..HIDDEN / 2, 0.1);
+    fill(&mut tiny, "heads.topic.bias", .., -9.0);
+    fill(&mut tiny, "heads.topic.bias", ..2, 0.0);
+    let bundle = load(written(&tiny).path());
+    let vocabulary = bundle.config.vocab_size as u32;
+    let id = |index: u32| index.wrapping_mul(2_654_435_761) % vocabulary;
+    let sequences: Vec<Vec<u32>> = (0..200).map(|n| (n..n + 1 + n % 7).map(id).collect()).collect();
+    let encoder = |choice| encoder(&bundle, choice);
+    let reference = encode(&encoder(PrecisionChoice::Reference), &sequences);
+    let int8 = encoder(PrecisionChoice::Exactly(Precision::Int8));
+    let found = encode(&int8, &sequences);
+
+    let (mut closely, mut as_ever) = (Vec::new(), Vec::new());
+    for ((sequence, right), row) in sequences.iter().zip(reference.iter()).zip(found.iter()) {
+        let alone = encode(&int8, std::slice::from_ref(sequence));
+        assert_eq!(bits(alone.as_slice()), bits(row));
+        let (topics, sentiments) = right.split_at(TOPIC.labels.len());
+        let delta = max_delta(sentiments, &row[TOPIC.labels.len()..]);
+        let mut sorted = sentiments.to_vec();
+        sorted.sort_by(f32::total_cmp);
+        let apart = (topics[0] - topics[1]).abs().min(sorted[2] - sorted[1]);
+        match apart {
+            apart if apart < 0.05 => closely.push(delta),
+            apart if apart > 0.12 => as_ever.push(delta),
+            _ => {}
+        }
+    }
+    let mean = |deltas: &[f32]| deltas.iter().sum::<f32>() / deltas.len() as f32;
+    println!("{} closely: {:.1e}", closely.len(), mean(&closely));
+    println!("{} as ever: {:.1e}", as_ever.len(), mean(&as_ever));
+    assert!(closely.len() >= 10 && as_ever.len() >= 10);
+    assert!(mean(&closely) * 3.0 < mean(&as_ever));
+}
+
+#[test]
+fn what_is_short_and_undecided_is_encoded_twice_in_int8_alone() {
+    // One topic, the one before it by `topic` less; one theme that is there by `theme`.
+    let pauses = |topic: f32, theme: f32, tokens: usize, precision: Precision| {
+        let themes = TinyTask { name: "themes", multi_label: true, ..TOPIC };
+        let mut tiny = Tiny::with_tasks(&[TOPIC, themes]);
+        for (task, first, second) in [("topic", 1.0 - topic, 1.0), ("themes", theme, 9.0)] {
+            fill(&mut tiny, &format!("heads.{task}.weight"), .., 0.0);
+            fill(&mut tiny, &format!("heads.{task}.bias"), .., -9.0);
+            fill(&mut tiny, &format!("heads.{task}.bias"), ..1, first);
+            fill(&mut tiny, &format!("heads.{task}.bias"), 1..2, second);
+        }
+        let bundle = load(written(&tiny).path());
+        let encoder = encoder(&bundle, PrecisionChoice::Exactly(precision));
+        let mut pauses = 0;
+        let one = rayon::ThreadPoolBuilder::new().num_threads(1).build().expect("a thread starts");
+        one.install(|| encoder.encode(&pack(&[vec![5; tokens]]), &mut || pauses += 1))
+            .expect("the batch runs");
+        pauses
+    };
+    for (topic, theme, tokens, again) in [
+        (0.2, 1.0, 96, false),
+        (0.07, 1.0, 96, true),
+        (0.09, 1.0, 96, false),
+        (0.2, 0.07, 96, true),
+        (0.2, -0.07, 1, true),
+        (0.2, -0.09, 96, false),
+        (0.0, 0.0, 97, false),
+    ] {
+        for precision in Precision::ALL {
+            let once = pauses(9.0, 9.0, tokens, precision);
+            let times = if again && precision == Precision::Int8 { 2 } else { 1 };
+            let found = pauses(topic, theme, tokens, precision);
+            assert_eq!(found, times * once, "{precision} {topic} {theme} {tokens}");
+        }
+    }
 }
 
 #[test]

@@ -194,4 +194,14 @@ pub trait Encoder: Send + Sync {
     /// # Errors
     /// If a sequence or token is out of range, or the computation fails.
     fn encode(&self, batch: &PackedTokens, pause: &mut dyn FnMut()) -> Result<Rows, EncodeError>;
+
+    /// The same, closer to f32 and slower, for the few sequences whose label hangs on it; `None`
+    /// from an encoder that has no such way.
+    fn encode_closely(
+        &self,
+        _batch: &PackedTokens,
+        _pause: &mut dyn FnMut(),
+    ) -> Option<Result<Rows, EncodeError>> {
+        None
+    }
 }

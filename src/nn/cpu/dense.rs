@@ -22,6 +22,11 @@ impl Dense {
         Ok(Self { layer: Packed::new(F32::new(), &matrix, &bias, inputs), outputs })
     }
 
+    /// Values that it gives for a row.
+    pub(in crate::nn) fn outputs(&self) -> usize {
+        self.outputs
+    }
+
     /// `[inputs]` to `[outputs]`.
     pub(in crate::nn) fn forward(&self, row: &[f32]) -> Vec<f32> {
         let mut out = vec![0.0; self.layer.width()];

@@ -66,11 +66,44 @@ impl<K: Kernel, A: Unscaled> FusedEncoder<K, A> {
         self.embeddings.words.len() / self.shape.hidden
     }
 
+    /// The pooled rows of `batch`, `[sequences, width]`; `closely` as the trait's method of that name.
+    fn rows(
+        &self,
+        batch: &PackedTokens,
+        closely: bool,
+        pause: &mut dyn FnMut(),
+    ) -> Result<Rows, EncodeError> {
+        batch.check(self.max_sequence_tokens(), self.vocab_size())?;
+        let _running = Running::new(&self.running);
+        let threads = rayon::current_num_threads();
+        // With as many batches as threads each is best left to its own: nobody waits then.
+        let alone = self.running.load(Ordering::Relaxed) == 1;
+        let parts = if alone { threads.min(batch.tokens() / MIN_ROWS_A_THREAD).max(1) } else { 1 };
+        let spare = self.spare.lock().pop();
+        let mut memory = spare.unwrap_or_else(|| Memory {
+            hidden: Aligned::new(0),
+            qkv: Aligned::new(0),
+            next_qkv: Aligned::new(0),
+            workspaces: Vec::new(),
+        });
+        let pooled = self.forward(batch, &mut memory, parts, closely, pause);
+        let mut spare = self.spare.lock();
+        // What all threads together need is kept once, not once for every batch.
+        if spare.iter().any(|other| other.workspaces.len() > 1) {
+            memory.workspaces.truncate(1);
+            memory.next_qkv = Aligned::new(0);
+        }
+        spare.push(memory);
+        drop(spare);
+        Rows::new(pooled, self.width())
+            .ok_or_else(|| EncodeError::Backend("the encoder was loaded without a pooling".into()))
+    }
     fn forward(
         &self,
         batch: &PackedTokens,
         memory: &mut Memory<K, A>,
         parts: usize,
+        closely: bool,
         pause: &mut dyn FnMut(),
     ) -> Vec<f32> {
         let Shape { hidden: width, stride, .. } = self.shape;
@@ -82,6 +115,7 @@ impl<K: Kernel, A: Unscaled> FusedEncoder<K, A> {
             let workspace = || Workspace::new(self.attention);
             memory.workspaces.resize_with(pieces.len(), workspace);
         }
+        memory.workspaces.iter_mut().for_each(|workspace| workspace.set_closely(closely));
         let Memory { hidden, qkv, next_qkv, workspaces } = memory;
         let Some(hidden) = hidden.get_mut(..tokens * width) else { return Vec::new() };
 
@@ -166,30 +200,15 @@ impl<K: Kernel, A: Unscaled> Encoder for FusedEncoder<K, A> {
     }
 
     fn encode(&self, batch: &PackedTokens, pause: &mut dyn FnMut()) -> Result<Rows, EncodeError> {
-        batch.check(self.max_sequence_tokens(), self.vocab_size())?;
-        let _running = Running::new(&self.running);
-        let threads = rayon::current_num_threads();
-        // With as many batches as threads each is best left to its own: nobody waits then.
-        let alone = self.running.load(Ordering::Relaxed) == 1;
-        let parts = if alone { threads.min(batch.tokens() / MIN_ROWS_A_THREAD).max(1) } else { 1 };
-        let spare = self.spare.lock().pop();
-        let mut memory = spare.unwrap_or_else(|| Memory {
-            hidden: Aligned::new(0),
-            qkv: Aligned::new(0),
-            next_qkv: Aligned::new(0),
-            workspaces: Vec::new(),
-        });
-        let pooled = self.forward(batch, &mut memory, parts, pause);
-        let mut spare = self.spare.lock();
-        // What all threads together need is kept once, not once for every batch.
-        if spare.iter().any(|other| other.workspaces.len() > 1) {
-            memory.workspaces.truncate(1);
-            memory.next_qkv = Aligned::new(0);
-        }
-        spare.push(memory);
-        drop(spare);
-        Rows::new(pooled, self.width())
-            .ok_or_else(|| EncodeError::Backend("the encoder was loaded without a pooling".into()))
+        self.rows(batch, false, pause)
+    }
+
+    fn encode_closely(
+        &self,
+        batch: &PackedTokens,
+        pause: &mut dyn FnMut(),
+    ) -> Option<Result<Rows, EncodeError>> {
+        K::TO_INTEGER.map(|_| self.rows(batch, true, pause))
     }
 }
 

@@ -53,6 +53,11 @@ impl<K: Kernel, A: Unscaled> Workspace<K, A> {
             update: empty(),
         }
     }
+
+    /// Sets whether the next batch is computed closely, see [`Input::closely`].
+    pub(super) fn set_closely(&mut self, closely: bool) {
+        self.input.closely = closely;
+    }
 }
 
 /// Queries that a part of a batch has in one sequence.
@@ -145,6 +150,7 @@ impl<K: Kernel> Layer<K> {
             rest = others;
         }
 
+        let exact = K::EXACT || input.closely;
         let block = block::<K>(hidden.len() / shape.hidden);
         update.at_least(block * self.output.width().max(self.attention_output.width()));
         inner.at_least(block * self.intermediate.width());
@@ -159,7 +165,7 @@ impl<K: Kernel> Layer<K> {
 
             let stride = self.intermediate.width();
             self.intermediate.forward(hidden, shape.hidden, inner, input, |panel, width| {
-                gelu(panel, count, width, stride, K::EXACT);
+                gelu(panel, count, width, stride, exact);
             });
             let inner = inner.get(..count * stride).unwrap_or_default();
             self.output.forward(inner, stride, update, input, |_, _| ());

@@ -65,6 +65,10 @@ pub(super) trait Kernel: Copy + Send + Sync + 'static {
     /// Whether activations are f32 as they are, not rounded to fewer bits.
     const EXACT: bool;
 
+    /// The integer that an activation is, if it is one: then what conversion has rounded off can be
+    /// multiplied as well, see [`Input::closely`].
+    const TO_INTEGER: Option<fn(Self::Activation) -> i32> = None;
+
     /// Whether it is faster than the kernel of f32 on the same machine.
     const FASTER: bool;
 

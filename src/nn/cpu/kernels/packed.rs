@@ -72,19 +72,36 @@ impl<K: Kernel> Packed<K> {
         input: &mut Input<K>,
         mut then: impl FnMut(&mut [f32], usize),
     ) {
+        let closely = K::TO_INTEGER.filter(|_| input.closely);
+        let Input { converted, rounded_off, row, expanded, more, zeros, .. } = input;
         let (activations, stride) = match K::as_activations(rows) {
             Some(activations) => {
-                input.rows.clear();
-                input.rows.resize(rows.len() / stride, Row::PLAIN);
+                converted.rows.clear();
+                converted.rows.resize(rows.len() / stride, Row::PLAIN);
                 (activations, stride)
             }
             None => {
-                input.convert(self.kernel, rows, stride, self.inputs, self.depth);
-                (&*input.values, self.depth)
+                let rows = rows.chunks_exact(stride).filter_map(|row| row.get(..self.inputs));
+                converted.convert(self.kernel, rows.clone(), self.depth);
+                if let Some(to_integer) = closely {
+                    rounded_off.convert_rest(
+                        self.kernel,
+                        rows,
+                        converted,
+                        self.depth,
+                        to_integer,
+                        row,
+                    );
+                }
+                (&*converted.values, self.depth)
             }
         };
         let mut scope = self.kernel.scope();
         let width = self.kernel.panel_width();
+        if closely.is_some() {
+            zeros.resize(width, 0.0);
+            more.resize(converted.rows.len() * width, 0.0);
+        }
         let weights = self.weights.chunks_exact(width * self.depth);
         let scales = self.scales.chunks_exact(width);
         let columns = scales.zip(self.bias.chunks_exact(width)).zip(self.sums.chunks_exact(width));
@@ -96,7 +113,7 @@ impl<K: Kernel> Packed<K> {
                 Panel {
                     activations,
                     stride,
-                    rows: &input.rows,
+                    rows: &converted.rows,
                     depth: self.depth,
                     weights,
                     scales,
@@ -105,9 +122,31 @@ impl<K: Kernel> Packed<K> {
                     extras,
                     out: &mut *out,
                     out_stride: self.width(),
-                    expanded: &mut input.expanded,
+                    expanded,
                 },
             );
+            if closely.is_some() {
+                self.kernel.multiply(
+                    &mut scope,
+                    Panel {
+                        activations: &rounded_off.values,
+                        stride: self.depth,
+                        rows: &rounded_off.rows,
+                        depth: self.depth,
+                        weights,
+                        scales,
+                        bias: zeros,
+                        sums,
+                        extras,
+                        out: more,
+                        out_stride: width,
+                        expanded,
+                    },
+                );
+                for (out, more) in out.chunks_mut(self.width()).zip(more.chunks_exact(width)) {
+                    out.iter_mut().zip(more).for_each(|(out, more)| *out += more);
+                }
+            }
             then(out, width);
         }
     }
@@ -115,27 +154,85 @@ impl<K: Kernel> Packed<K> {
 
 /// Memory for rows that are converted for a kernel, and for the kernel itself.
 pub(in super::super) struct Input<K: Kernel> {
-    /// `[rows, depth]`.
-    values: Aligned<K::Activation>,
-    /// `[rows]`.
-    rows: Vec<Row>,
+    /// Whether products are to be of activations in two integers each, if they are integers: the
+    /// second is for what the first has rounded off, which makes some 16 bits of 8.
+    pub(in super::super) closely: bool,
+    converted: Converted<K>,
+    /// What conversion has rounded off, as rows of its own.
+    rounded_off: Converted<K>,
+    /// `[inputs]`.
+    row: Vec<f32>,
     expanded: Vec<f32>,
-}
-
-impl<K: Kernel> Input<K> {
-    /// Converts the first `inputs` of each `stride` values, to rows of `depth`.
-    fn convert(&mut self, kernel: K, rows: &[f32], stride: usize, inputs: usize, depth: usize) {
-        self.values.at_least(rows.len() / stride * depth);
-        self.rows.clear();
-        let rows = rows.chunks_exact(stride).filter_map(|row| row.get(..inputs));
-        for (row, values) in rows.zip(self.values.chunks_exact_mut(depth)) {
-            self.rows.push(kernel.convert(row, values));
-        }
-    }
+    /// The products of what was rounded off: `[rows, panel width]`.
+    more: Vec<f32>,
+    /// `[panel width]`.
+    zeros: Vec<f32>,
 }
 
 impl<K: Kernel> Default for Input<K> {
     fn default() -> Self {
-        Self { values: Aligned::new(0), rows: Vec::new(), expanded: Vec::new() }
+        Self {
+            closely: false,
+            converted: Converted::default(),
+            rounded_off: Converted::default(),
+            row: Vec::new(),
+            expanded: Vec::new(),
+            more: Vec::new(),
+            zeros: Vec::new(),
+        }
+    }
+}
+
+/// Rows converted for a kernel.
+struct Converted<K: Kernel> {
+    /// `[rows, depth]`.
+    values: Aligned<K::Activation>,
+    /// `[rows]`.
+    rows: Vec<Row>,
+}
+
+impl<K: Kernel> Converted<K> {
+    /// Converts rows, padded to `depth`.
+    fn convert<'a>(
+        &mut self,
+        kernel: K,
+        rows: impl Iterator<Item = &'a [f32]> + Clone,
+        depth: usize,
+    ) {
+        self.values.at_least(rows.clone().count() * depth);
+        self.rows.clear();
+        for (row, values) in rows.zip(self.values.chunks_exact_mut(depth)) {
+            self.rows.push(kernel.convert(row, values));
+        }
+    }
+
+    /// Converts what is left of each row of which `converted` has the conversion.
+    fn convert_rest<'a>(
+        &mut self,
+        kernel: K,
+        rows: impl Iterator<Item = &'a [f32]>,
+        converted: &Self,
+        depth: usize,
+        to_integer: fn(K::Activation) -> i32,
+        rest: &mut Vec<f32>,
+    ) {
+        self.values.at_least(converted.rows.len() * depth);
+        self.rows.clear();
+        let converted = converted.values.chunks_exact(depth).zip(&converted.rows);
+        for ((row, (values, of)), out) in
+            rows.zip(converted).zip(self.values.chunks_exact_mut(depth))
+        {
+            rest.clear();
+            rest.extend(row.iter().zip(values).map(|(value, converted)| {
+                value - (to_integer(*converted) - of.zero) as f32 * of.scale
+            }));
+            self.rows.push(kernel.convert(rest, out));
+        }
+    }
+}
+
+impl<K: Kernel> Default for Converted<K> {
+    fn default() -> Self {
+        Self { values: Aligned::new(0), rows: Vec::new() }
     }
 }

@@ -55,12 +55,23 @@ impl Case {
     /// The memory is one that rows which are not finite, and longer, have been in, and each row
     /// has padding after it, as another layer leaves it.
     fn forward_rows<K: Kernel>(&self, kernel: K, rows: &[f32]) -> Vec<f32> {
+        self.forward_with(kernel, rows, false)
+    }
+
+    /// The same closely.
+    fn forward_closely<K: Kernel>(&self, kernel: K) -> Vec<f32> {
+        self.forward_with(kernel, &self.rows, true)
+    }
+
+    fn forward_with<K: Kernel>(&self, kernel: K, rows: &[f32], closely: bool) -> Vec<f32> {
         let mut input = Input::default();
+        input.closely = true;
         let broken = vec![f32::NAN; 200 * 70];
         let mut out = vec![0.0; 70 * kernel.panel_width()];
         let before = Packed::new(kernel, &[1.0; 200], &[0.0], 200);
         before.forward(&broken, 200, &mut out, &mut input, |_, _| ());
 
+        input.closely = closely;
         let packed = Packed::new(kernel, &self.weights, &self.bias, self.inputs);
         let stride = self.inputs + 7;
         let padded: Vec<f32> =
@@ -90,8 +101,6 @@ impl Case {
 
     /// The twin of int8, to the bit.
     fn twin_int8(&self) -> Vec<f32> {
-        let inverse = |scale: f32| if scale > f32::MIN_POSITIVE { scale.recip() } else { 0.0 };
-        let steps = |value: f32, scale: f32| (value * inverse(scale)).round_ties_even() as i64;
         let of_row = |values: &[f32]| -> (Vec<i64>, f32) {
             let least = values.iter().copied().fold(0.0, f32::min);
             let most = values.iter().copied().fold(0.0, f32::max);
@@ -100,15 +109,7 @@ impl Case {
             let byte = |value: &f32| (steps(*value, scale) + zero).clamp(0, 255) - zero;
             (values.iter().map(byte).collect(), scale)
         };
-        let of_weights = |values: &[f32]| -> (Vec<i64>, f32) {
-            let largest = values.iter().fold(0.0_f32, |most, value| most.max(value.abs()));
-            let small = largest / 63.0;
-            let off = |value: &f32| (value * inverse(small) - steps(*value, small) as f32).abs();
-            let on_steps = values.iter().all(|value| off(value) < 0.0625);
-            let scale = if on_steps { small } else { largest / 127.0 };
-            (values.iter().map(|value| steps(*value, scale)).collect(), scale)
-        };
-        let columns: Vec<_> = self.weights.chunks_exact(self.inputs).map(of_weights).collect();
+        let columns: Vec<_> = self.weights.chunks_exact(self.inputs).map(weight_steps).collect();
         let mut out = Vec::new();
         for row in self.rows.chunks_exact(self.inputs) {
             let (row, row_scale) = of_row(row);
@@ -119,6 +120,24 @@ impl Case {
         }
         out
     }
+}
+
+fn inverse(scale: f32) -> f32 {
+    if scale > f32::MIN_POSITIVE { scale.recip() } else { 0.0 }
+}
+
+fn steps(value: f32, scale: f32) -> i64 {
+    (value * inverse(scale)).round_ties_even() as i64
+}
+
+/// The weights of one output in steps, and how large these are.
+fn weight_steps(values: &[f32]) -> (Vec<i64>, f32) {
+    let largest = values.iter().fold(0.0_f32, |most, value| most.max(value.abs()));
+    let small = largest / 63.0;
+    let off = |value: &f32| (value * inverse(small) - steps(*value, small) as f32).abs();
+    let on_steps = values.iter().all(|value| off(value) < 0.0625);
+    let scale = if on_steps { small } else { largest / 127.0 };
+    (values.iter().map(|value| steps(*value, scale)).collect(), scale)
 }
 
 /// Whether every output is as near to the twin's as it must be.
@@ -178,6 +197,28 @@ proptest! {
     fn int8_is_its_twin_to_the_bit(case in case()) {
         let twin = case.twin_int8();
         with_int8!(kernel => prop_assert_eq!(&case.forward(kernel), &twin, "{}", kernel.name()));
+    }
+
+    #[test]
+    fn int8_closely_is_off_by_what_sixteen_bits_are(case in case()) {
+        let mut twin = Vec::new();
+        for row in case.rows.chunks_exact(case.inputs) {
+            // Half a step of the second integer, and of f32's sums.
+            let range = row.iter().copied().fold(0.0, f32::max) - row.iter().copied().fold(0.0, f32::min);
+            let error = f64::from(range) / 255.0 / 255.0 / 2.0 + 4e-6;
+            for (weights, bias) in case.weights.chunks_exact(case.inputs).zip(&case.bias) {
+                let (steps, scale) = weight_steps(weights);
+                let weights = || steps.iter().map(|step| *step as f64 * f64::from(scale));
+                let sum: f64 = row.iter().zip(weights()).map(|(a, b)| f64::from(*a) * b).sum();
+                let size: f64 = weights().map(f64::abs).sum();
+                twin.push((sum + f64::from(*bias), (size + 1.0) * error));
+            }
+        }
+        let portable = case.forward_closely(Int8);
+        prop_assert!(near(&portable, &twin));
+        with_int8!(kernel => prop_assert_eq!(&case.forward_closely(kernel), &portable, "{}", kernel.name()));
+        // Of what is not rounded to integers there is no closer product.
+        prop_assert_eq!(case.forward_closely(Bf16::new()), case.forward(Bf16::new()));
     }
 
     #[test]

@@ -35,6 +35,7 @@ impl Kernel for Int8Amx {
     const DEPTH: usize = ROW_BYTES;
     const BLOCK: usize = 96;
     const EXACT: bool = false;
+    const TO_INTEGER: Option<fn(u8) -> i32> = Some(i32::from);
     const FASTER: bool = true;
 
     fn name(self) -> &'static str {

@@ -45,6 +45,7 @@ impl Kernel for Int8Avx2 {
 
     const GROUP: usize = GROUP;
     const EXACT: bool = false;
+    const TO_INTEGER: Option<fn(u8) -> i32> = Some(i32::from);
     const FASTER: bool = true;
 
     fn name(self) -> &'static str {

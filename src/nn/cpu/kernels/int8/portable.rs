@@ -19,6 +19,7 @@ impl Kernel for Int8 {
 
     const GROUP: usize = GROUP;
     const EXACT: bool = false;
+    const TO_INTEGER: Option<fn(u8) -> i32> = Some(i32::from);
     const FASTER: bool = false;
 
     fn name(self) -> &'static str {
