@@ -25,7 +25,7 @@ import work
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 SCRATCH = ROOT / "target" / "peers"
-SHORTEST_S = 4.0  # of a run of Tasnif, in which candle too answers a batch on a slow core; peers end whole batches
+SHORTEST_S = 4.0  # of a run of Tasnif, in which its reference too answers a batch on a slow core; peers end whole batches
 PAUSE_S = 0.2  # after a run, for spinning threads to come to rest
 
 

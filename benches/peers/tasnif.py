@@ -1,4 +1,4 @@
-"""Tasnif, and candle inside of it, by the command line: `tasnif bench core` on the same token ids and CPUs."""
+"""Tasnif, and its reference, by the command line: `tasnif bench core` on the same token ids and CPUs."""
 
 import json
 import os
@@ -15,7 +15,7 @@ ONE_RUN = ("--repeat", 1, "--warmup", 0.5)
 
 @dataclass
 class Tasnif:
-    """`precision`: as --precision takes it; "reference" is the encoder of candle in f32."""
+    """`precision`: as --precision takes it; "reference" is its own encoder in candle, in f32."""
 
     binary: Path
     bundle: Path
@@ -24,7 +24,7 @@ class Tasnif:
 
     @property
     def key(self):
-        return "candle f32" if self.precision == "reference" else f"Tasnif {self.precision}"
+        return "reference f32" if self.precision == "reference" else f"Tasnif {self.precision}"
 
     def write(self, name, documents):
         path = self.folder / f"{name}.ids.jsonl"

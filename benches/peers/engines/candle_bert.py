@@ -1,0 +1,46 @@
+"""candle's own BertModel, in processes of its own: ../candle."""
+
+import subprocess
+from pathlib import Path
+
+import numpy as np
+
+import work
+
+BINARY = Path(__file__).resolve().parent.parent.parent.parent / "target/peers/candle/release/candle-peer"
+
+
+class Engine:
+    def __init__(self, mode, bundle, artefacts, threads):
+        del mode, artefacts
+        if not BINARY.exists():
+            raise RuntimeError(f"{BINARY.name} is not built: benches/peers/run builds it")
+        self.bundle, self.threads, self.made = bundle, threads, {}
+
+    def session(self, streams, shape):
+        del shape
+        if streams not in self.made:
+            self.made[streams] = Session(self, streams)
+        return self.made[streams]
+
+
+class Session:
+    """A process a stream. They end with this one, when their input does."""
+
+    def __init__(self, engine, streams):
+        tasks = work.tasks(engine.bundle)
+        self.labels = sum(count for _, count in tasks)
+        command = [BINARY, engine.bundle, engine.threads // streams, *(name for name, _ in tasks)]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        self.processes = [subprocess.Popen(list(map(str, command)), **pipes) for _ in range(streams)]
+
+    def enter(self):
+        pass
+
+    def run(self, stream, batch):
+        process = self.processes[stream]
+        sizes = np.array(batch.ids.shape, "<u4")
+        process.stdin.write(b"".join(part.tobytes() for part in (sizes, batch.ids.astype("<i8"), batch.mask.astype("<i8"))))
+        process.stdin.flush()
+        logits = process.stdout.read(len(batch.ids) * self.labels * 4)
+        return np.frombuffer(logits, "<f4").reshape(len(batch.ids), self.labels)
