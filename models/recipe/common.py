@@ -160,6 +160,10 @@ class Classifier(nn.Module):
         """The last hidden states [batch, tokens, hidden]."""
         return self.encoder(ids, attention_mask=mask).last_hidden_state
 
+    def layers_states(self, ids, mask):
+        """The hidden states after each layer, as many times [batch, tokens, hidden]."""
+        return self.encoder(ids, attention_mask=mask, output_hidden_states=True).hidden_states[1:]
+
     def forward(self, ids, mask):
         """Logits [batch, labels] a task."""
         return self.logits(self.pool(ids, mask))

@@ -4,7 +4,7 @@ them, and news/train after. Leaves a work folder of its own, which evaluate.py a
     python distill.py --work work-mini --shards work --init work/model.safetensors --noisy 0
     python distill.py --work work-mini-2 --shards work --init work/model.safetensors --student work-mini/model.safetensors --noisy 0
 
-A new student has some of the teacher's layers; an earlier one is taught on. The teacher may read the documents in another
+A new student has some of the teacher's layers, perhaps narrower ones; an earlier one is taught on. The teacher may read the documents in another
 text profile: then labels teach too. A second teacher reads what the student does:
 
     python distill.py --work work-3 --shards work-folded --init work/model.safetensors --teacher-shards work \\
@@ -12,6 +12,7 @@ text profile: then labels teach too. A second teacher reads what the student doe
 """
 
 import json
+import math
 import shutil
 from functools import partial
 from pathlib import Path
@@ -28,25 +29,40 @@ from readings import load_shipped
 from train import Trainer, arguments_parser, load_start
 
 LAYERS = (1, 4, 8, 11)  # of the teacher's twelve: evenly spread, the last among them
+SAMPLED, SAMPLED_TOKENS = 256, 128  # articles by which values of feed-forward parts are chosen, and tokens of each
+RIDGE = 1e-3  # of their mean variance, so that the fit of what they take over has one answer
 TEMPERATURE = 2.0  # of both sides' answers
 TAUGHT_SHARDS = ("articles", "train")
 STATE_WEIGHT = 1.0  # of how far the tokens' last states are from the teacher's, where both read the same tokens
+INNER_WEIGHT = 1.0  # of how far those between layers are, on average
 
 
 def main(options=None):
     arguments = parse_arguments(options)
+    make_work(arguments)
+    Distiller(arguments).run_to_the_end()
+
+
+def make_work(arguments):
+    """The work folder: the shards, and a bundle with the student's config.json."""
     link_shards(arguments.shards, arguments.work)
     shutil.copytree(arguments.shards / "bundle", arguments.work / "bundle", dirs_exist_ok=True)
     config = json.loads((arguments.shared / "backbone/config.json").read_text())
-    config["num_hidden_layers"] = depth(load_file(arguments.student)) if arguments.student else len(LAYERS)
+    new = (len(arguments.layers), arguments.intermediate or config["intermediate_size"])
+    config["num_hidden_layers"], config["intermediate_size"] = shape(load_file(arguments.student)) if arguments.student else new
     write_json(arguments.work / "bundle/config.json", config)
-    Distiller(arguments).run_to_the_end()
 
 
 def parse_arguments(options=None):
     parser = arguments_parser(__doc__)
     parser.add_argument("--shards", type=Path, required=True, help="folder that prepare.py filled")
     parser.add_argument("--student", type=Path, help="weights of an earlier student, to teach on")
+    parser.add_argument(
+        "--layers", type=int, nargs="+", default=LAYERS, help="of the teacher, from 0, that a new student gets, or an earlier one got"
+    )
+    parser.add_argument(
+        "--intermediate", type=int, help="values inside a feed-forward part of a new student; as many as its teacher has by default"
+    )
     parser.add_argument(
         "--second-teacher", type=Path, help="weights of another, which reads what the student does; their answers are averaged"
     )
@@ -63,20 +79,40 @@ def parse_arguments(options=None):
     return arguments
 
 
-def depth(tensors):
-    return 1 + max(int(name.split(".")[2]) for name in tensors if name.startswith("encoder.layer."))
+def shape(tensors):
+    """How many layers there are, and how wide their feed-forward parts."""
+    layers = 1 + max(int(name.split(".")[2]) for name in tensors if name.startswith("encoder.layer."))
+    return layers, len(tensors["encoder.layer.0.intermediate.dense.bias"])
 
 
-def cut(tensors):
-    """The teacher's tensors without the layers that are not in LAYERS."""
+def cut(tensors, layers):
+    """The teacher's tensors without the layers that are not in `layers`."""
     kept = {}
     for name, value in tensors.items():
         parts = name.split(".")
         if parts[:2] == ["encoder", "layer"]:
-            if int(parts[2]) not in LAYERS:
+            if int(parts[2]) not in layers:
                 continue
-            parts[2] = str(LAYERS.index(int(parts[2])))
+            parts[2] = str(layers.index(int(parts[2])))
         kept[".".join(parts)] = value
+    return kept
+
+
+def narrowed(tensors, width, moments):
+    """The tensors with `width` of the values inside each feed-forward part: those that vary most in what comes of them, which
+    take over what they say of the others, by least squares. `moments`: mean and covariance of these values, a layer."""
+    kept = dict(tensors)
+    for layer, (mean, covariance) in enumerate(moments):
+        inner, outer = (f"encoder.layer.{layer}.{part}.dense" for part in ("intermediate", "output"))
+        weights = tensors[f"{outer}.weight"].float()
+        chosen = (covariance.diagonal() * weights.square().sum(0)).topk(width).indices.sort().values
+        for part in ("weight", "bias"):
+            kept[f"{inner}.{part}"] = tensors[f"{inner}.{part}"][chosen].contiguous()
+        within = covariance[chosen][:, chosen]
+        within += RIDGE * within.diagonal().mean() * torch.eye(width)
+        fitted = torch.linalg.solve(within, covariance[chosen] @ weights.T).T.contiguous()
+        kept[f"{outer}.weight"] = fitted
+        kept[f"{outer}.bias"] = tensors[f"{outer}.bias"].float() + weights @ mean - fitted @ mean[chosen]
     return kept
 
 
@@ -88,14 +124,44 @@ class Distiller(Trainer):
         self.read_by_teacher = teacher_shards(arguments.teacher_shards, self.shards)
 
     def build_model(self):
-        """The student: the teacher's embeddings, heads and LAYERS, or an earlier one."""
+        """The student: the teacher's embeddings, heads and some layers, or an earlier one."""
         self.teacher, self.second_teacher = self.load_teacher(self.arguments.init), None
         if self.arguments.second_teacher:
             self.second_teacher = self.load_teacher(self.arguments.second_teacher)
         student = Classifier(self.arguments.work / "bundle/config.json", SHIPPED_TASKS)
         tensors = load_file(self.start())
-        load_start(student, tensors if self.arguments.student else cut(tensors))
+        depth, whole = (len(model.encoder.encoder.layer) for model in (student, self.teacher))
+        if depth < whole and depth != len(self.arguments.layers):
+            raise SystemExit(f"--layers has {len(self.arguments.layers)} numbers, and the student {depth} layers")
+        if self.arguments.student is None:
+            tensors = cut(tensors, self.arguments.layers)
+            if (self.arguments.intermediate or math.inf) < self.teacher.encoder.config.intermediate_size:
+                tensors = narrowed(tensors, self.arguments.intermediate, self.inner_moments())
+        load_start(student, tensors)
         return student
+
+    @torch.no_grad()
+    def inner_moments(self):
+        """Mean and covariance of the values inside the feed-forward part of each layer that the student will have, over some
+        articles."""
+        articles = Shard.load(self.work / "articles.npz")
+        parts = [self.teacher.encoder.encoder.layer[layer].intermediate for layer in self.arguments.layers]
+        sums = {part: [0, 0.0, 0.0] for part in parts}
+
+        def add(part, _input, output):
+            values = output[0].double().cpu()
+            sums[part] = [a + b for a, b in zip(sums[part], (len(values), values.sum(0), values.T @ values), strict=True)]
+
+        hooks = [part.register_forward_hook(add) for part in parts]
+        for document in range(0, len(articles), max(len(articles) // SAMPLED, 1)):
+            self.teacher.states(*pad([articles.window(document)[:SAMPLED_TOKENS]], self.device))
+        for hook in hooks:
+            hook.remove()
+        means = {part: total / count for part, (count, total, _) in sums.items()}
+        return [
+            (means[part].float(), (squares / count - torch.outer(means[part], means[part])).float())
+            for part, (count, _, squares) in sums.items()
+        ]
 
     def load_teacher(self, weights):
         return load_shipped(weights, self.arguments.shared / "backbone/config.json").requires_grad_(False).to(self.device)
@@ -116,8 +182,10 @@ class Distiller(Trainer):
         return self.arguments.student or self.arguments.init
 
     def settings(self):
-        layers, whole = (len(model.encoder.encoder.layer) for model in (self.model, self.teacher))
-        return super().settings() | ({"layers": layers} if layers < whole else {})
+        config, whole = self.model.encoder.config, self.teacher.encoder.config
+        student = {"layers": list(self.arguments.layers), "intermediate": config.intermediate_size}
+        smaller = (config.num_hidden_layers, config.intermediate_size) != (whole.num_hidden_layers, whole.intermediate_size)
+        return super().settings() | (student if smaller else {})
 
     def plan_stages(self):
         """First every article, in crops like those of news/train, which comes after: what the student will read is last."""
@@ -127,19 +195,23 @@ class Distiller(Trainer):
     def losses(self, batch, ids, mask):
         with torch.no_grad():
             teacher_ids, teacher_mask = self.teacher_input(batch, ids, mask)
-            taught = self.teacher.states(teacher_ids, teacher_mask)
-            answers = [softened(self.teacher, mean_of_tokens(taught, teacher_mask))]
+            taught = self.teacher.layers_states(teacher_ids, teacher_mask)
+            answers = [softened(self.teacher, mean_of_tokens(taught[-1], teacher_mask))]
             if self.second_teacher:
                 answers.append(softened(self.second_teacher, self.second_teacher.pool(ids, mask)))
-        states = self.model.states(ids, mask)
-        learnt = mean_of_tokens(states, mask)
+        states = self.model.layers_states(ids, mask)
+        learnt = mean_of_tokens(states[-1], mask)
         if self.read_by_teacher:
             of_labels = self.label_losses(batch, self.model.logits(learnt))
             losses = {f"{task} label": loss for task, loss in of_labels.items()}
         else:
-            # As DistilBERT's, https://arxiv.org/abs/1910.01108.
-            apart = 1 - functional.cosine_similarity(states, taught, dim=2)
-            losses = {"state": STATE_WEIGHT * mean_of_tokens(apart, mask).mean()}
+            # The last as DistilBERT's, https://arxiv.org/abs/1910.01108; those between as TinyBERT's, https://arxiv.org/abs/1909.10351.
+            layers = self.arguments.layers if len(states) < len(taught) else range(len(taught))
+            apart = [1 - functional.cosine_similarity(own, taught[of], dim=2) for own, of in zip(states, layers, strict=True)]
+            *inner, last = [mean_of_tokens(of, mask).mean() for of in apart]
+            losses = {"state": STATE_WEIGHT * last}
+            if inner:
+                losses["inner"] = INNER_WEIGHT * torch.stack(inner).mean()
         for task, answer in softened(self.model, learnt).items():
             target = sum(of[task].exp() for of in answers) / len(answers)
             losses[task] = TEMPERATURE**2 * functional.kl_div(answer, target, reduction="batchmean")

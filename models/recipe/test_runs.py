@@ -135,16 +135,37 @@ class Runs(unittest.TestCase):
 
     def test_a_student_has_some_layers_and_is_taught_on(self):
         teacher = self.make_teacher()
-        distill.main(self.options("mini", teacher))
+        distill.main(self.options("mini", teacher, "--intermediate", 9))
         of_teacher, own = run_lines(json.loads((self.folder / "mini/training.json").read_text())["runs"])
         self.assertIn("Its teacher, by labels", of_teacher)
         self.assertIn("By the answers", own)
         mini = self.folder / "mini/model.safetensors"
         distill.main(self.options("mini-2", teacher, "--student", mini))
-        self.assertEqual(distill.depth(load_file(self.folder / "mini-2/model.safetensors")), 4)
+        self.assertEqual(distill.shape(load_file(self.folder / "mini-2/model.safetensors")), (4, 9))
+        with self.assertRaises(SystemExit):
+            distill.main(self.options("mini-3", teacher, "--student", mini, "--layers", 1, 4))
         tensors = load_file(teacher)
         last = "encoder.layer.{}.output.dense.weight"
-        self.assertTrue(torch.equal(distill.cut(tensors)[last.format(3)], tensors[last.format(11)]))
+        self.assertTrue(torch.equal(distill.cut(tensors, (1, 4, 11))[last.format(2)], tensors[last.format(11)]))
+
+    def test_what_is_left_of_a_feed_forward_part_does_what_the_whole_did(self):
+        generator = torch.Generator().manual_seed(3)
+        values = torch.randn(400, 6, generator=generator)
+        # The last two vary least, and say what others do; one has a mean of its own.
+        values = torch.cat([values, 0.1 * values[:, :1], 5 - 0.1 * values[:, 1:2]], dim=1)
+        inner, outer = (f"encoder.layer.0.{part}.dense" for part in ("intermediate", "output"))
+        tensors = {
+            f"{inner}.weight": torch.arange(8.0)[:, None].repeat(1, 3),
+            f"{inner}.bias": torch.arange(8.0),
+            f"{outer}.weight": torch.randn(3, 8, generator=generator),
+            f"{outer}.bias": torch.randn(3, generator=generator),
+        }
+        left = distill.narrowed(tensors, 6, [(values.mean(0), values.T.cov())])
+        self.assertTrue(torch.equal(left[f"{inner}.bias"], torch.arange(6.0)))
+        self.assertTrue(torch.equal(left[f"{inner}.weight"], tensors[f"{inner}.weight"][:6]))
+        whole = functional.linear(values, tensors[f"{outer}.weight"], tensors[f"{outer}.bias"])
+        part = functional.linear(values[:, :6], left[f"{outer}.weight"], left[f"{outer}.bias"])
+        self.assertTrue(torch.allclose(whole, part, atol=0.02))
 
     def test_a_student_of_two_teachers_learns_their_mean_and_each_reads_its_own_tokens(self):
         teacher, others = self.make_teacher(), self.folder / "others"
@@ -159,7 +180,7 @@ class Runs(unittest.TestCase):
         others = ("--second-teacher", others / "model.safetensors", "--teacher-shards", others)
         options = self.options("whole", teacher, "--student", teacher, *others)
         distill.main(options)
-        self.assertEqual(distill.depth(load_file(self.folder / "whole/model.safetensors")), 12)
+        self.assertEqual(distill.shape(load_file(self.folder / "whole/model.safetensors")), (12, 16))
 
         run = distill.Distiller(distill.parse_arguments(options))
         batch = run.plans[1][0]
@@ -180,16 +201,52 @@ class Runs(unittest.TestCase):
         run = distill.Distiller(distill.parse_arguments(options))
         run.model.eval()
         ids, mask = pad([run.window(item) for item in run.plans[1][0]])
-        self.assertAlmostEqual(run.losses([], ids, mask)["state"].item(), 0, places=4)
+        losses = run.losses([], ids, mask)
+        self.assertAlmostEqual(losses["state"].item() + losses["inner"].item(), 0, places=4)
         with torch.no_grad():
             for layer in run.model.encoder.encoder.layer:
                 layer.output.LayerNorm.bias.add_(torch.randn_like(layer.output.LayerNorm.bias))
-        apart = 1 - functional.cosine_similarity(run.model.states(ids, mask), run.teacher.states(ids, mask), dim=2)
-        due = torch.stack([row[: count].mean() for row, count in zip(apart, mask.sum(1))]).mean()
+        *inner, last = self.apart(run, ids, mask, range(12))
         for more in (0, 5):
             losses = run.losses([], functional.pad(ids, (0, more), value=PAD), functional.pad(mask, (0, more)))
-            self.assertAlmostEqual(losses["state"].item(), due.item(), places=4)
-        self.assertGreater(due.item(), 0.01)
+            self.assertAlmostEqual(losses["state"].item(), last, places=4)
+            self.assertAlmostEqual(losses["inner"].item(), sum(inner) / len(inner), places=4)
+        self.assertGreater(min(last, *inner), 0.01)
+
+    def apart(self, run, ids, mask, layers):
+        """How far the student's states after each of its layers are from the teacher's after `layers`."""
+        pairs = [(run.model.layers_states(ids, mask)[n], run.teacher.layers_states(ids, mask)[of]) for n, of in enumerate(layers)]
+        far = [1 - functional.cosine_similarity(*pair, dim=2) for pair in pairs]
+        return [torch.stack([row[:count].mean() for row, count in zip(of, mask.sum(1))]).mean().item() for of in far]
+
+    def test_the_layers_of_a_student_are_compared_with_those_that_they_were(self):
+        teacher = self.make_teacher()
+        for layers, same in (((0, 1, 2), True), ((0, 2, 11), False)):
+            options = self.options(f"of-{layers[-1]}", teacher, "--layers", *layers)
+            arguments = distill.parse_arguments(options)
+            distill.make_work(arguments)
+            run = distill.Distiller(arguments)
+            run.model.eval()
+            ids, mask = pad([run.window(item) for item in run.plans[1][0]])
+            losses, (first, second, last) = run.losses([], ids, mask), self.apart(run, ids, mask, layers)
+            self.assertAlmostEqual(losses["inner"].item(), (first + second) / 2, places=4)
+            self.assertAlmostEqual(losses["state"].item(), last, places=4)
+            self.assertEqual(max(second, last) < 1e-4, same)
+
+    def test_moments_are_those_of_all_values(self):
+        teacher = self.make_teacher()
+        arguments = distill.parse_arguments(self.options("whole", teacher, "--student", teacher, "--layers", 3, 11))
+        distill.make_work(arguments)
+        run = distill.Distiller(arguments)
+        values, articles = [], run.shards["articles"]
+        part = run.teacher.encoder.encoder.layer[11].intermediate
+        hook = part.register_forward_hook(lambda _part, _input, output: values.append(output[0]))
+        for document in range(ROWS):
+            run.teacher.states(*pad([articles.window(document)]))
+        hook.remove()
+        mean, covariance = run.inner_moments()[1]
+        self.assertTrue(torch.allclose(mean, torch.cat(values).mean(0), atol=1e-5))
+        self.assertTrue(torch.allclose(covariance, torch.cat(values).T.cov(correction=0), atol=1e-5))
 
     def test_figures_of_other_weights_are_left_out(self):
         save_file({"weight": torch.ones(3)}, self.folder / "model.safetensors")

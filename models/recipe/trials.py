@@ -14,9 +14,10 @@ from pathlib import Path
 from safetensors.torch import load_file, save_file
 
 from common import DEFAULT_SHARED, DEFAULT_WORK, HERE, write_json
-from distill import LAYERS, cut
+from distill import cut
 from prepare import link_shards
 
+LAYERS = (1, 4, 8, 11)  # of the backbone
 SHORT = ["--train-share", "0.25", "--stage1-steps", "100", "--epochs", "1.35", "--dev-checks", "0"]
 TRIALS = {
     "control": [],
@@ -72,7 +73,7 @@ def cut_backbone(whole, part):
     part.mkdir(parents=True, exist_ok=True)
     config = json.loads((whole / "config.json").read_text())
     write_json(part / "config.json", config | {"num_hidden_layers": len(LAYERS)})
-    save_file(cut(load_file(whole / "model.safetensors")), part / "model.safetensors", metadata={"format": "pt"})
+    save_file(cut(load_file(whole / "model.safetensors"), LAYERS), part / "model.safetensors", metadata={"format": "pt"})
 
 
 def results(folder):
