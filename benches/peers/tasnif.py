@@ -63,9 +63,12 @@ class Tasnif:
 
     def call(self, threads, work, *more):
         cpus = machine.cpus(threads)
+        # Of candle's own pool, in the reference.
+        environment = os.environ | {"CANDLE_NUM_THREADS": str(threads), "RAYON_NUM_THREADS": str(threads)}
         answer = subprocess.run(
             self.command(threads, work, *more),
             cwd=ROOT,
+            env=environment,
             preexec_fn=lambda: os.sched_setaffinity(0, cpus),
             capture_output=True,
             text=True,

@@ -74,6 +74,8 @@ def parse_arguments(options=None):
         parser.error("--init names the teacher's weights")
     if arguments.teacher_shards and arguments.student is None:
         parser.error("--teacher-shards needs --student: cut layers learn the teacher's states, which are of its own tokens")
+    if arguments.student and arguments.intermediate:
+        parser.error("--intermediate is of a new student: --student has its own")
     if arguments.teacher_shards and arguments.noisy:
         parser.error("--teacher-shards needs --noisy 0: careless spellings are not among them")
     return arguments
@@ -131,8 +133,9 @@ class Distiller(Trainer):
         student = Classifier(self.arguments.work / "bundle/config.json", SHIPPED_TASKS)
         tensors = load_file(self.start())
         depth, whole = (len(model.encoder.encoder.layer) for model in (student, self.teacher))
-        if depth < whole and depth != len(self.arguments.layers):
-            raise SystemExit(f"--layers has {len(self.arguments.layers)} numbers, and the student {depth} layers")
+        self.layers = list(self.arguments.layers) if depth < whole else list(range(whole))
+        if depth != len(self.layers):
+            raise SystemExit(f"--layers has {len(self.layers)} numbers, and the student {depth} layers")
         if self.arguments.student is None:
             tensors = cut(tensors, self.arguments.layers)
             if (self.arguments.intermediate or math.inf) < self.teacher.encoder.config.intermediate_size:
@@ -183,7 +186,7 @@ class Distiller(Trainer):
 
     def settings(self):
         config, whole = self.model.encoder.config, self.teacher.encoder.config
-        student = {"layers": list(self.arguments.layers), "intermediate": config.intermediate_size}
+        student = {"layers": self.layers, "intermediate": config.intermediate_size}
         smaller = (config.num_hidden_layers, config.intermediate_size) != (whole.num_hidden_layers, whole.intermediate_size)
         return super().settings() | (student if smaller else {})
 
@@ -206,8 +209,8 @@ class Distiller(Trainer):
             losses = {f"{task} label": loss for task, loss in of_labels.items()}
         else:
             # The last as DistilBERT's, https://arxiv.org/abs/1910.01108; those between as TinyBERT's, https://arxiv.org/abs/1909.10351.
-            layers = self.arguments.layers if len(states) < len(taught) else range(len(taught))
-            apart = [1 - functional.cosine_similarity(own, taught[of], dim=2) for own, of in zip(states, layers, strict=True)]
+            pairs = zip(states, self.layers, strict=True)
+            apart = [1 - functional.cosine_similarity(own, taught[of], dim=2) for own, of in pairs]
             *inner, last = [mean_of_tokens(of, mask).mean() for of in apart]
             losses = {"state": STATE_WEIGHT * last}
             if inner:

@@ -1,4 +1,4 @@
-"""The engines that run in a Python process. Tasnif, and its reference in candle, run by their own command line: ../tasnif.py.
+"""The engines that a Python process calls. Tasnif, and its reference in candle, run by their own command line: ../tasnif.py.
 
 An engine is made once for a precision and a number of threads. It gives sessions: `session(streams, shape)` is what
 runs `streams` batches at once with `threads / streams` threads each; `shape` is the [batch, tokens] of every batch, or
@@ -38,7 +38,7 @@ VARIANTS = [
     Variant("CTranslate2", "f32", "ctranslate", "float32", "ctranslate2", "Encoder, compute_type float32"),
     Variant("CTranslate2", "bf16", "ctranslate", "bfloat16", "ctranslate2", "Encoder, compute_type bfloat16"),
     Variant("CTranslate2", "int8", "ctranslate", "int8", "ctranslate2", "Encoder, compute_type int8"),
-    Variant("candle BertModel", "f32", "candle_bert", "f32", None, "candle-transformers, a process a stream"),
+    Variant("candle BertModel", "f32", "candle_bert", "f32", None, "candle-transformers 0.11.1, a process a stream"),
 ]
 
 

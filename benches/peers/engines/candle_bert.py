@@ -1,5 +1,6 @@
 """candle's own BertModel, in processes of its own: ../candle."""
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -30,9 +31,12 @@ class Session:
     def __init__(self, engine, streams):
         tasks = work.tasks(engine.bundle)
         self.labels = sum(count for _, count in tasks)
-        command = [BINARY, engine.bundle, engine.threads // streams, *(name for name, _ in tasks)]
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-        self.processes = [subprocess.Popen(list(map(str, command)), **pipes) for _ in range(streams)]
+        command = [BINARY, engine.bundle, *(name for name, _ in tasks)]
+        # candle has a pool of its own beside rayon's, of as many threads as the machine has cores unless told.
+        threads = str(engine.threads // streams)
+        environment = os.environ | {"RAYON_NUM_THREADS": threads, "CANDLE_NUM_THREADS": threads}
+        given = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "env": environment}
+        self.processes = [subprocess.Popen(list(map(str, command)), **given) for _ in range(streams)]
 
     def enter(self):
         pass
@@ -43,4 +47,6 @@ class Session:
         process.stdin.write(b"".join(part.tobytes() for part in (sizes, batch.ids.astype("<i8"), batch.mask.astype("<i8"))))
         process.stdin.flush()
         logits = process.stdout.read(len(batch.ids) * self.labels * 4)
+        if len(logits) < len(batch.ids) * self.labels * 4:
+            raise RuntimeError(f"{BINARY.name} ended with {process.wait()}")
         return np.frombuffer(logits, "<f4").reshape(len(batch.ids), self.labels)

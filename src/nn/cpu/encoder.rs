@@ -98,6 +98,7 @@ impl<K: Kernel, A: Unscaled> FusedEncoder<K, A> {
         Rows::new(pooled, self.width())
             .ok_or_else(|| EncodeError::Backend("the encoder was loaded without a pooling".into()))
     }
+
     fn forward(
         &self,
         batch: &PackedTokens,

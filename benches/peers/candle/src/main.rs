@@ -1,6 +1,6 @@
 //! candle's own `BertModel`, as another program would use it: batches come in on standard input, logits go out.
 //!
-//!     candle-peer BUNDLE THREADS TASK...
+//!     CANDLE_NUM_THREADS=1 RAYON_NUM_THREADS=1 candle-peer BUNDLE TASK...
 //!
 //! A batch is its two sizes as u32, documents and tokens of each, then its ids and its mask (1 at tokens, 0 at padding),
 //! both `[documents, tokens]` as i64; the answer is `[documents, labels]` as f32, the labels of all tasks in the order of
@@ -18,10 +18,7 @@ type Failure = Box<dyn Error>;
 
 fn main() -> Result<(), Failure> {
     let mut arguments = std::env::args().skip(1);
-    let (Some(bundle), Some(threads)) = (arguments.next(), arguments.next()) else {
-        return Err("candle-peer BUNDLE THREADS TASK...".into());
-    };
-    rayon::ThreadPoolBuilder::new().num_threads(threads.parse()?).build_global()?;
+    let bundle = arguments.next().ok_or("candle-peer BUNDLE TASK...")?;
     let model = Classifier::load(Path::new(&bundle), arguments.collect())?;
     let (mut input, mut output) = (io::stdin().lock(), io::stdout().lock());
     while let Some([documents, tokens]) = sizes(&mut input)? {
