@@ -7,22 +7,21 @@ from pathlib import Path
 import numpy as np
 
 import work
+from engines.by_streams import ByStreams
 
 BINARY = Path(__file__).resolve().parent.parent.parent.parent / "target/peers/candle/release/candle-peer"
 
 
-class Engine:
+class Engine(ByStreams):
     def __init__(self, mode, bundle, artefacts, threads):
         del mode, artefacts
         if not BINARY.exists():
             raise RuntimeError(f"{BINARY.name} is not built: benches/peers/run builds it")
-        self.bundle, self.threads, self.made = bundle, threads, {}
+        super().__init__()
+        self.bundle, self.threads = bundle, threads
 
-    def session(self, streams, shape):
-        del shape
-        if streams not in self.made:
-            self.made[streams] = Session(self, streams)
-        return self.made[streams]
+    def make_session(self, streams):
+        return Session(self, streams)
 
 
 class Session:

@@ -3,21 +3,21 @@
 import ctranslate2
 import numpy as np
 
+from engines.by_streams import ByStreams
 
-class Engine:
+
+class Engine(ByStreams):
     def __init__(self, mode, bundle, artefacts, threads):
         path = artefacts / "ctranslate2"
         if mode not in ctranslate2.get_supported_compute_types("cpu"):
             raise RuntimeError(f"CTranslate2 supports no compute_type {mode} on this CPU")
-        self.path, self.mode, self.threads, self.made = path, mode, threads, {}
+        super().__init__()
+        self.path, self.mode, self.threads = path, mode, threads
         heads = np.load(path / "heads.npz")
         self.weight, self.bias = heads["weight"].T.copy(), heads["bias"]
 
-    def session(self, streams, shape):
-        del shape
-        if streams not in self.made:
-            self.made[streams] = Session(self, streams)
-        return self.made[streams]
+    def make_session(self, streams):
+        return Session(self, streams)
 
 
 class Session:

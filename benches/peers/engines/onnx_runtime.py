@@ -2,16 +2,16 @@
 
 import onnxruntime
 
+from engines.by_streams import ByStreams
 
-class Engine:
+
+class Engine(ByStreams):
     def __init__(self, mode, bundle, artefacts, threads):
-        self.path, self.threads, self.made = artefacts / mode, threads, {}
+        super().__init__()
+        self.path, self.threads = artefacts / mode, threads
 
-    def session(self, streams, shape):
-        del shape  # its kernels take any shape at the same speed
-        if streams not in self.made:
-            self.made[streams] = Session(self.path, self.threads // streams)
-        return self.made[streams]
+    def make_session(self, streams):
+        return Session(self.path, self.threads // streams)
 
 
 class Session:
