@@ -45,12 +45,15 @@ def main(options=None):
 
 def make_work(arguments):
     """The work folder: the shards, and a bundle with the student's config.json."""
-    link_shards(arguments.shards, arguments.work)
-    shutil.copytree(arguments.shards / "bundle", arguments.work / "bundle", dirs_exist_ok=True)
     config = json.loads((arguments.shared / "backbone/config.json").read_text())
     new = (len(arguments.layers), arguments.intermediate or config["intermediate_size"])
     config["num_hidden_layers"], config["intermediate_size"] = shape(load_file(arguments.student)) if arguments.student else new
-    write_json(arguments.work / "bundle/config.json", config)
+    made = arguments.work / "bundle/config.json"
+    if made.exists() and json.loads(made.read_text()) != config:
+        raise SystemExit(f"{arguments.work} is of a student of another shape: name another --work")
+    link_shards(arguments.shards, arguments.work)
+    shutil.copytree(arguments.shards / "bundle", arguments.work / "bundle", dirs_exist_ok=True, ignore=shutil.ignore_patterns(made.name))
+    write_json(made, config)
 
 
 def parse_arguments(options=None):

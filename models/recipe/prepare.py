@@ -107,6 +107,9 @@ def long_articles(path):
 def write_bundle(backbone, work, profile):
     """The part of a bundle that `tasnif prepare` reads; export.py adds the weights."""
     bundle = work / "bundle"
+    found = bundle / "tasnif.json"
+    if found.exists() and (read_in := json.loads(found.read_text())["text"]["profile"]) != profile:
+        raise SystemExit(f"{work} is of the profile {read_in}: name it, or another --work")
     bundle.mkdir(parents=True, exist_ok=True)
     for name in ("config.json", "tokenizer.json"):
         shutil.copyfile(backbone / name, bundle / name)
@@ -214,10 +217,13 @@ def build_shard(tasnif, bundle, name, rows, options):
 def link_shards(shards, work):
     """Gives another work folder the same shards, but for what self_train.py made of one model's answers."""
     work.mkdir(parents=True, exist_ok=True)
-    for shard in shards.glob("*.npz"):
-        link = work / shard.name
-        if shard.name != "self_taught.npz" and not link.exists():
-            link.symlink_to(shard.resolve())
+    links = {work / shard.name: shard.resolve() for shard in shards.glob("*.npz") if shard.name != "self_taught.npz"}
+    for link, shard in links.items():
+        if link.is_symlink() and link.resolve() != shard:
+            raise SystemExit(f"{link} is of other shards: move it away, or name another --work")
+    for link, shard in links.items():
+        if not link.exists():
+            link.symlink_to(shard)
 
 
 def run_prepare(tasnif, bundle, rows, options):

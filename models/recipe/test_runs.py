@@ -21,6 +21,7 @@ from adapt import Adapter
 from card import run_lines
 from common import EOS, LABELS, PAD, Shard, build_encoder, digest, pad, write_figures, write_json
 from export import read_parts
+from prepare import link_shards, write_bundle
 from train import Trainer, arguments_parser
 
 CONFIG = {
@@ -121,6 +122,23 @@ class Runs(unittest.TestCase):
         runs = json.loads((self.folder / "after/training.json").read_text())["runs"]
         self.assertEqual([run["method"] for run in runs], ["masked language", "labels"])
 
+    def assert_refused(self, why, call, *given):
+        with self.assertRaisesRegex(SystemExit, why):
+            call(*given)
+
+    def test_a_work_folder_is_of_one_profile_and_of_one_folder_of_shards(self):
+        backbone, work = self.folder / "shared/backbone", self.folder / "work"
+        write_json(backbone / "tokenizer.json", {})
+        write_bundle(backbone, work, "folded")
+        write_bundle(backbone, work, "folded")
+        self.assert_refused("of the profile folded", write_bundle, backbone, work, "news")
+        for name in ("one", "other"):
+            (self.folder / name).mkdir()
+            shard(1).save(self.folder / name / "train.npz")
+        link_shards(self.folder / "one", work)
+        link_shards(self.folder / "one", work)
+        self.assert_refused("of other shards", link_shards, self.folder / "other", work)
+
     def make_teacher(self):
         """Weights of all layers, in a folder with shards and a bundle."""
         self.run_in("teacher", Trainer)
@@ -144,6 +162,8 @@ class Runs(unittest.TestCase):
         self.assertEqual(distill.shape(load_file(self.folder / "mini-2/model.safetensors")), (4, 9))
         with self.assertRaises(SystemExit):
             distill.main(self.options("mini-3", teacher, "--student", mini, "--layers", 1, 4))
+        self.assert_refused("another shape", distill.main, self.options("mini", teacher, "--layers", 1, 4))
+        self.assertEqual(json.loads((self.folder / "mini/bundle/config.json").read_text())["num_hidden_layers"], 4)
         tensors = load_file(teacher)
         last = "encoder.layer.{}.output.dense.weight"
         self.assertTrue(torch.equal(distill.cut(tensors, (1, 4, 11))[last.format(2)], tensors[last.format(11)]))

@@ -251,7 +251,8 @@ class Trainer:
         """What makes two runs the same. Not the length: a run may be cut short or drawn out while its rate is held."""
         names = ("batch", "lr", "head_lr", "hold", "noisy", "class_weights", "crops", "self_taught", "train_share", "seed")
         settings = {name: getattr(self.arguments, name) for name in names}
-        return settings | {"method": self.METHOD, "stage1_steps": len(self.plans[1]), "sources": self.digests}
+        settings |= {"method": self.METHOD, "precision": "bf16" if self.bf16 else "f32"}
+        return settings | {"stage1_steps": len(self.plans[1]), "sources": self.digests}
 
     def save(self):
         """Replaces the checkpoint in one rename, so that an interruption at any moment leaves a whole one."""
