@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -153,7 +153,8 @@ def choose(options, made):
 
 
 def measure(threads, works, contestants, options, result):
-    """Labels, then tuning, then the rounds, all at one number of threads. Whoever fails is absent from there on."""
+    """Labels, then tuning, then the rounds, all at one number of threads. Whoever fails in the last two takes no part
+    from there on."""
     with ExitStack() as stack:
         racers = []
         for contestant in contestants:
@@ -180,6 +181,8 @@ def measure(threads, works, contestants, options, result):
                         key = {"engine": racer.key, "work": each.name, "threads": threads, "round": round_}
                         result["runs"].append(key | run)
                         tell(threads, f"round {round_ + 1}", each, racer, figure(each, run))
+                    else:
+                        racers.remove(racer)
 
 
 def attempt(result, key, threads, action, *given):
@@ -215,7 +218,7 @@ def tune(racer, works, threads, options, result):
     chosen = {}
     for each in works:
         best, failure = None, None
-        for setting in racer.settings(each, chosen):
+        for setting in racer.settings(each):
             try:
                 run = racer.run(each.name, setting, options.seconds / 3)
             except RuntimeError as error:
@@ -249,8 +252,7 @@ class Command:
         if not inner.binary.exists():
             raise RuntimeError(f"{inner.binary.name} is not built")
 
-    def settings(self, each, chosen):
-        del chosen
+    def settings(self, each):
         return tasnif.settings(each.kind, self.threads)
 
     def run(self, name, setting, seconds):
@@ -282,7 +284,7 @@ class Process:
         self.answer()
         self.process.send_signal(signal.SIGSTOP)
 
-    def settings(self, each, chosen):
+    def settings(self, each):
         """Streams: all threads on one batch, or a batch a thread."""
         streams = [1] if self.threads == 1 or each.kind == "latency" else [1, self.threads]
         return [{"streams": count, "batch": size} for count in streams for size in each.sizes]
@@ -296,8 +298,9 @@ class Process:
     def ask(self, command):
         self.process.send_signal(signal.SIGCONT)
         try:
-            self.process.stdin.write(json.dumps(command) + "\n")
-            self.process.stdin.flush()
+            with suppress(BrokenPipeError):  # its process has ended, as answer() says
+                self.process.stdin.write(json.dumps(command) + "\n")
+                self.process.stdin.flush()
             return self.answer()
         finally:
             self.process.send_signal(signal.SIGSTOP)

@@ -76,13 +76,16 @@ def ratios(rounds, key, peers):
 
 
 def ratio(rounds, key, peers):
-    """Median, lowest and highest over the rounds in which this and at least one of the peers ran; None without any."""
-    inside = []
-    for round_, speed in rounds[key].items():
-        fastest = max((rounds[peer][round_] for peer in peers if round_ in rounds[peer]), default=None)
-        if fastest:
-            inside.append(speed / fastest)
-    return {"median": median(inside), "min": min(inside), "max": max(inside)} if inside else None
+    """To the fastest of the peers: median, lowest and highest over the rounds in which this and all of them ran, since
+    another would be the fastest where one has failed; None without any."""
+    inside = [
+        speed / max(rounds[peer][round_] for peer in peers)
+        for round_, speed in rounds[key].items()
+        if peers and all(round_ in rounds[peer] for peer in peers)
+    ]
+    if not inside:
+        return None
+    return {"rounds": len(inside), "median": median(inside), "min": min(inside), "max": max(inside)}
 
 
 def markdown(result):
@@ -129,14 +132,16 @@ def ratio_table(result):
     for entry in result["summary"]:
         for key, found in entry["ratios"].items():
             same = next(name for name in found if name.startswith("fastest ") and name != "fastest peer")
-            cells = [times(found["fastest peer"]), times(found[same]), times(found.get(CANDLE)), times(found.get(REFERENCE))]
+            shown = [found.get(name) for name in ("fastest peer", same, CANDLE, REFERENCE)]
+            cells = [times(each) + fewer(each, result) for each in shown]
             rows.append([title(result, entry), str(entry["threads"]), key, *cells])
     if not rows:
         return []
     return [
         "## How many times as fast as the peers",
         "",
-        "Medians of the ratios inside of each round, lowest and highest. One document at a time: ratios of p50.",
+        "Medians of the ratios inside of each round, lowest and highest, over the rounds in which all of these ran;"
+        " how many, where some did not. One document at a time: ratios of p50.",
         "",
         *table(["work", "threads", "", "the fastest peer", "the fastest of its precision", CANDLE, REFERENCE], rows),
     ]
@@ -163,7 +168,7 @@ def work_tables(result):
             second = found["p99_ms" if latency else "documents_per_s"]["median"]
             rows.append(
                 [
-                    bold(key),
+                    bold(key) + fewer(found, result),
                     number(found[speed]["median"]),
                     number(second),
                     f"{number(found[speed]['min'])}-{number(found[speed]['max'])}",
@@ -257,3 +262,10 @@ def times(found, spread=True):
         return ""
     text = f"{found['median']:.2f}"
     return f"{text} ({found['min']:.2f}-{found['max']:.2f})" if spread else text
+
+
+def fewer(found, result):
+    """How many rounds a figure is of, where some are missing."""
+    if not found or found["rounds"] == result["rounds"]:
+        return ""
+    return f", {found['rounds']} of {result['rounds']} rounds"

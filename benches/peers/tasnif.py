@@ -76,7 +76,9 @@ class Tasnif:
         )
         if answer.returncode:
             lines = (answer.stderr.strip() or answer.stdout.strip() or "no output").splitlines()
-            raise RuntimeError(f"exit {answer.returncode}: {lines[-1]}")
+            # Hints may follow the reason.
+            reason = next((line for line in reversed(lines) if line.startswith("tasnif:")), lines[-1])
+            raise RuntimeError(f"exit {answer.returncode}: {reason}")
 
 
 def flags(setting):
