@@ -8,7 +8,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::indexing_slicing)]
 #![allow(unreachable_pub)]
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -75,7 +75,7 @@ fn main() {
         let run = |whole: bool| {
             busy_us.store(0, Ordering::Relaxed);
             let time = if whole {
-                archive(&classifier, &model, &runtime, &articles)
+                archive(&classifier, &runtime, &articles)
             } else {
                 runtime.block_on(bare(&engine, &windows))
             };
@@ -127,12 +127,7 @@ async fn bare(engine: &Arc<Engine>, documents: &[Vec<Vec<u32>>]) -> Duration {
 }
 
 /// From opening the archive to its results being on disk.
-fn archive(
-    classifier: &Classifier,
-    model: &Path,
-    runtime: &Runtime,
-    articles: &[String],
-) -> Duration {
+fn archive(classifier: &Classifier, runtime: &Runtime, articles: &[String]) -> Duration {
     let directory = tempfile::tempdir().unwrap();
     let input = directory.path().join("in.jsonl");
     let row =
@@ -147,7 +142,7 @@ fn archive(
     let stop = AtomicBool::new(false);
     let began = Instant::now();
     let archive = Archive::open(settings, &stop).unwrap();
-    archive.score(classifier, model, runtime.handle(), &Progress::default(), &stop).unwrap();
+    archive.score(classifier, runtime.handle(), &Progress::default(), &stop).unwrap();
     began.elapsed()
 }
 

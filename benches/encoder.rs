@@ -12,7 +12,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use tasnif::bundle::{Bundle, EncoderConfig};
+use tasnif::bundle::Bundle;
 use tasnif::nn::cpu::measure;
 use tasnif::nn::{self, Encoder, PackedTokens, Precision, PrecisionChoice};
 
@@ -40,8 +40,8 @@ fn encoder(criterion: &mut Criterion) {
         group.sample_size(10).measurement_time(Duration::from_secs(5));
         for (name, lengths) in works {
             let batch = batch(lengths, bundle.config.vocab_size);
-            let operations = operations(&bundle.config, lengths);
-            group.throughput(Throughput::Elements(operations));
+            let operations = bundle.config.operations(lengths.iter().copied());
+            group.throughput(Throughput::Elements(operations as u64));
             group.bench_function(name, |bencher| {
                 bencher.iter_batched(
                     || (),
@@ -52,7 +52,7 @@ fn encoder(criterion: &mut Criterion) {
             let time = median(&model, &batch);
             println!(
                 "{choice} {name}: {:.1} % of peak, {:.0} tokens/s, {:.1?} a layer",
-                100.0 * operations as f64 / time.as_secs_f64() / peak,
+                100.0 * operations / time.as_secs_f64() / peak,
                 batch.tokens() as f64 / time.as_secs_f64(),
                 time / bundle.config.layers as u32
             );
@@ -70,14 +70,6 @@ fn median(model: &dyn Encoder, batch: &PackedTokens) -> Duration {
     let mut times = [(); 9].map(|()| time());
     times.sort_unstable();
     times[times.len() / 2]
-}
-
-/// Operations of the matrix products: each token meets each weight, and in each sequence every
-/// pair of tokens meets twice.
-fn operations(config: &EncoderConfig, lengths: &[usize]) -> u64 {
-    let weights = 4 * config.hidden_size.pow(2) + 2 * config.hidden_size * config.intermediate_size;
-    let sequence = |length: &usize| 2 * length * weights + 4 * length * length * config.hidden_size;
-    (config.layers * lengths.iter().map(sequence).sum::<usize>()) as u64
 }
 
 fn batch(lengths: &[usize], vocab_size: usize) -> PackedTokens {

@@ -132,11 +132,12 @@ fn ids_of_any_form_are_the_same_work_as_their_texts() {
     let windows = |line: usize| lines[line]["windows"].as_array().unwrap();
     assert!(windows(0).len() == 1 && windows(1).len() > 1);
 
-    let texts = dir.write("texts.jsonl", &rows);
+    // A byte order mark, as editors on Windows write one, is no part of a document.
+    let texts = dir.write("texts.jsonl", format!("\u{feff}{rows}"));
     let ids = dir.write("ids.jsonl", &prepared.stdout);
     let bare = format!("\n{}\n{}\n", windows(0)[0], lines[1]);
     let bare = dir.write("bare.jsonl", bare);
-    let named = format!("{}\n{}", json!({"ids": windows(0)[0]}), lines[1]);
+    let named = format!("\u{feff}{}\n{}", json!({"ids": windows(0)[0]}), lines[1]);
     let named = dir.write("named.jsonl", named);
     let one = ["--concurrency", "2"];
     let of_texts = dir.report("core", &[&one[..], &["--texts", &texts]].concat());
@@ -152,6 +153,22 @@ fn ids_of_any_form_are_the_same_work_as_their_texts() {
     assert_eq!(served["work"], of_texts["work"], "served as in process");
     let first = ["--ids", &ids, "--documents", "1", "--concurrency", "1"];
     assert_eq!(dir.report("core", &first)["work"]["documents"], 1);
+}
+
+#[test]
+fn what_prepare_refused_is_left_out_and_counted() {
+    let dir = Dir::new();
+    let rows = format!("{}\nno document\n{}\n", json!({"text": TEXT}), json!({"text": " "}));
+    let prepared = run(&["prepare", "--model", &dir.model], &rows);
+    assert_eq!(stdout(&prepared).matches("\"error\"").count(), 2, "{}", stdout(&prepared));
+    let ids = dir.write("ids.jsonl", &prepared.stdout);
+    let args = ["bench", "core", "--model", &dir.model, "--json", "-", "--ids", &ids];
+    let output = run(&[&args[..], &SHORT, &["--concurrency", "1"]].concat(), "");
+    assert_eq!(json(&output)["work"]["documents"], 1);
+    let warnings: Vec<_> =
+        stderr(&output).lines().filter(|line| line.contains("left out")).collect();
+    assert!(warnings.len() == 1 && warnings[0].contains("ids.jsonl"), "{warnings:?}");
+    assert!(warnings[0].ends_with(": 2"), "{warnings:?}");
 }
 
 /// Tokens to a document, by the throughputs.
@@ -241,6 +258,28 @@ fn compare_prints_ratios_with_their_spread_and_refuses_other_work() {
     }
     assert!(table.contains("only in A") && table.contains("only in B"), "{table}");
 
+    // What was not answered is in no latency; and that of another load says nothing.
+    let mut other = b.clone();
+    other["points"][0]["errors"] = json!({"overloaded": 27});
+    other["points"][0]["latency_us"] = latency(500);
+    other["concurrency"] = json!(7);
+    let other = dir.write("other.json", other.to_string());
+    let output = compare(&[&file_a, &other]);
+    let line = |start| stdout(&output).lines().find(|line| line.starts_with(start)).unwrap();
+    assert!(line("closed 1,").contains("B 75.0 % not answered"), "{}", stdout(&output));
+    assert!(line("best").contains("B closed 7, batch"), "{}", stdout(&output));
+    assert_eq!(line("best").matches('(').count(), 1, "throughput alone: {}", stdout(&output));
+
+    // A server that is another's does not say how large its batches are.
+    let mut remote = a.clone();
+    for place in ["/batch_tokens", "/points/0/batch_tokens", "/points/1/batch_tokens"] {
+        *remote.pointer_mut(place).unwrap() = Value::Null;
+    }
+    let remote = dir.write("remote.json", remote.to_string());
+    let output = compare(&[&file_a, &remote]);
+    assert!(stdout(&output).contains("\nclosed 2 "), "{}", stdout(&output));
+    assert!(!stdout(&output).contains("only in"), "{}", stdout(&output));
+
     let kernels = a["model"]["kernels"].as_str().unwrap();
     let precisions = format!("A f32 ({kernels}), B int8 ({kernels})");
     let changes: [(&str, &str, Value, &str); 8] = [
@@ -284,6 +323,32 @@ fn compare_prints_ratios_with_their_spread_and_refuses_other_work() {
     }
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn what_was_measured_is_written_although_a_part_of_it_cannot_be() {
+    let dir = Dir::new();
+    let report = dir.write("report.json", "an older one");
+    let args = ["bench", "core", "--model", &dir.model, "--concurrency", "1", "--documents", "5"];
+    let files = ["--plot", "/dev/full", "--json", &report];
+    let output = run(&[&args[..], &SHORT, &files].concat(), "");
+    assert_eq!(code(&output), Some(6), "{}", stderr(&output));
+    assert!(stderr(&output).contains("cannot write /dev/full"), "{}", stderr(&output));
+    assert!(stdout(&output).contains("closed 1"), "{}", stdout(&output));
+    let written: Value = serde_json::from_str(&dir.read("report.json")).unwrap();
+    assert_eq!(written["concurrency"], json!(1));
+
+    // What is never measured leaves what was there, and nothing where there was none.
+    let nothing = ["--rate", "0.01", "--seconds", "0.05", "--warmup", "0", "--repeat", "1"];
+    let new = dir.name("new.json");
+    for file in [&report, &new] {
+        let args = ["bench", "core", "--model", &dir.model, "--json", file];
+        let output = run(&[&args[..], &nothing].concat(), "");
+        assert_eq!(code(&output), Some(1), "{}", stderr(&output));
+    }
+    assert_eq!(serde_json::from_str::<Value>(&dir.read("report.json")).unwrap(), written);
+    assert!(!std::path::Path::new(&new).exists());
+}
+
 #[test]
 fn bad_input_is_refused_before_anything_is_measured() {
     let dir = Dir::new();
@@ -297,7 +362,7 @@ fn bad_input_is_refused_before_anything_is_measured() {
     let empty_text = file("empty", "{\"text\": \"خبر\"}\n{\"text\": \" \"}\n");
     let latin = dir.write("latin", b"abc\nde\xff\n");
     let missing = dir.name("no/such/file");
-    let cases: [(&[&str], i32, &[&str]); 24] = [
+    let cases: [(&[&str], i32, &[&str]); 25] = [
         (&["core", "--ids", &missing], 2, &["cannot open"]),
         (&["core", "--ids", &blank], 2, &["holds no document"]),
         (&["core", "--ids", &broken], 2, &["broken, line 3", "expected [ids]"]),
@@ -314,8 +379,9 @@ fn bad_input_is_refused_before_anything_is_measured() {
         (&["core", "--rate", "0"], 2, &["--rate", "0.01 to"]),
         (&["core", "--seconds", "0"], 2, &["--seconds", "0.05 to 3600"]),
         (&["core", "--batch-tokens", "0"], 2, &["--batch-tokens"]),
-        (&["core", "--json", &missing], 2, &["--json", "no/such/file"]),
-        (&["core", "--plot", &missing], 2, &["--plot", "no/such/file"]),
+        (&["core", "--json", &missing], 6, &["cannot write", "no/such/file"]),
+        (&["core", "--plot", &missing], 6, &["cannot write", "no/such/file"]),
+        (&["core", "--logits", &missing], 6, &["cannot write", "no/such/file"]),
         (&["core", "--model", &missing], 3, &["a model is a directory with"]),
         (&["serve", "--server", "127.0.0.1:1"], 4, &["tasnif serve"]),
         (&["serve", "--server", "127.0.0.1:1", "--threads", "2"], 2, &["--threads", "--server"]),

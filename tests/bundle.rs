@@ -65,7 +65,7 @@ fn keys_of_a_task_that_have_a_usual_value_may_be_left_out() {
 
 #[test]
 fn values_of_tasnif_json_that_do_not_work_are_refused_by_key() {
-    let cases: [(&str, Value, &str); 13] = [
+    let cases: [(&str, Value, &str); 14] = [
         ("/revision", json!(""), "revision: expected a name; found an empty one"),
         ("/tasks", json!([]), "tasks: expected at least one; found none"),
         (
@@ -103,6 +103,12 @@ fn values_of_tasnif_json_that_do_not_work_are_refused_by_key() {
         ),
         ("/tasks/0/labels", json!([]), "tasks[0].labels: expected at least one; found none"),
         (
+            "/tasks/0/labels",
+            json!([{"id": "a", "name_ar": "", "name_en": "", "code": ""}]),
+            "tasks[0].labels: expected at least two, of which one is chosen, or multi_label; \
+             found 1",
+        ),
+        (
             "/tasks/0/temperature",
             json!(0),
             "tasks[0].temperature: expected a number above 0; found 0",
@@ -139,7 +145,10 @@ fn keys_of_tasnif_json_that_are_unknown_missing_or_of_another_type_are_refused_b
         (json!({"version": 1}), "unknown field `version`"),
         (json!({"text": {"profile": "press"}}), "unknown variant `press`, expected one of `none`"),
         (json!({"tasks": [{"pooling": "max"}]}), "unknown variant `max`, expected `mean` or `cls`"),
-        (json!({"text": {"window": "64"}}), "invalid type: string \"64\", expected usize"),
+        (
+            json!({"text": {"window": "64"}}),
+            "text.window: invalid type: string \"64\", expected usize",
+        ),
         (json!({"revision": null}), "invalid type: null, expected a string"),
     ] {
         let tiny = with_tasnif(|tasnif| merge(tasnif, &change));
@@ -151,7 +160,8 @@ fn keys_of_tasnif_json_that_are_unknown_missing_or_of_another_type_are_refused_b
     let tiny = with_tasnif(|tasnif| {
         tasnif["text"].as_object_mut().expect("an object").remove("profile");
     });
-    assert!(refusal(written(&tiny)).starts_with("tasnif.json: missing field `profile` at line"));
+    let message = refusal(written(&tiny));
+    assert!(message.starts_with("tasnif.json: text: missing field `profile` at line"), "{message}");
 }
 
 #[test]
@@ -192,10 +202,15 @@ fn values_of_config_json_that_do_not_work_are_refused_by_key() {
         tiny.config[key] = value;
         assert_eq!(refusal(written(&tiny)), format!("config.json: {key}: {expected}"));
     }
-    let mut tiny = Tiny::xlm_roberta(&["no", "yes"]);
-    tiny.config["pad_token_id"] = json!(u64::MAX);
-    let message = refusal(written(&tiny));
-    assert!(message.starts_with("config.json: pad_token_id: expected less than"), "{message}");
+    for pad in [127, -1, i64::MAX] {
+        let mut tiny = Tiny::xlm_roberta(&["no", "yes"]);
+        tiny.config["pad_token_id"] = json!(pad);
+        let expected = format!("expected 0 to max_position_embeddings - 2, 126; found {pad}");
+        assert_eq!(refusal(written(&tiny)), format!("config.json: pad_token_id: {expected}"));
+    }
+    let mut tiny = Tiny::bundle();
+    tiny.config["pad_token_id"] = json!(-1);
+    load(written(&tiny).path());
     let mut tiny = Tiny::bundle();
     tiny.config.as_object_mut().expect("an object").remove("hidden_size");
     assert!(refusal(written(&tiny)).starts_with("config.json: missing field `hidden_size`"));
@@ -321,6 +336,65 @@ fn a_vocabulary_larger_than_the_embeddings_is_refused() {
              embeddings.word_embeddings.weight; found ids up to 200"
         )
     );
+}
+
+#[test]
+fn a_special_token_without_a_row_is_refused() {
+    let mut tiny = Tiny::bundle();
+    let rows = tiny.config["vocab_size"].as_u64().expect("a size");
+    let specials = tiny.tokenizer["post_processor"]["special_tokens"].as_object_mut();
+    for token in specials.expect("an object").values_mut() {
+        token["ids"] = json!([rows]);
+    }
+    let message = refusal(written(&tiny));
+    let expected = format!("tokenizer.json: post_processor: expected ids below {rows}, the rows");
+    assert!(message.starts_with(&expected), "{message}");
+}
+
+#[test]
+fn a_layer_that_the_config_leaves_out_is_refused() {
+    let mut tiny = Tiny::bundle();
+    tiny.config["num_hidden_layers"] = json!(1);
+    assert_eq!(
+        refusal(written(&tiny)),
+        "config.json: num_hidden_layers: expected more than 1, since there is a tensor \
+         encoder.layer.1.attention.self.query.weight; found 1"
+    );
+}
+
+#[cfg(unix)]
+#[test]
+fn a_named_pipe_among_the_files_is_refused_and_not_waited_for() {
+    for file in ["config.json", "tokenizer.json", "model.safetensors"] {
+        let directory = written(&Tiny::bundle());
+        let path = directory.path().join(file);
+        std::fs::remove_file(&path).expect("the file can go");
+        let made = std::process::Command::new("mkfifo").arg(&path).status();
+        assert!(made.expect("mkfifo runs").success());
+        let message = refusal(directory);
+        assert!(message.ends_with("it is not a plain file"), "{message}");
+    }
+}
+
+#[test]
+fn what_a_directory_s_name_says_of_its_text_is_part_of_what_it_is() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let plain = directory.path().join("plain");
+    Tiny::bert(&["a", "b"]).write(&plain);
+    let named = directory.path().join("plain-arabert");
+    Tiny::bert(&["a", "b"]).write(&named);
+    let (of_plain, of_named) = (load(&plain), load(&named));
+    assert_eq!(of_plain.digest, of_named.digest);
+    assert_ne!(of_plain.fingerprint, of_named.fingerprint);
+    #[cfg(unix)]
+    {
+        let link = directory.path().join("my-arabert");
+        std::os::unix::fs::symlink(&plain, &link).expect("a link");
+        assert_eq!(load(&link).text.profile, Profile::Arabert);
+    }
+    // What `tasnif prepare` reads.
+    let (text, _) = TextConfig::load(&named).expect("a plain directory");
+    assert_eq!(text.profile, Profile::Arabert);
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::Command;
 
 use serde_json::Value;
-use support::process::{Server, bundle, code, json, run, stderr, stdout};
+use support::process::{Server, bundle, code, json, run, stderr, stdout, tasnif};
 
 const TEXT: &str = "أعلنت الوزارة اليوم خطة جديدة لتطوير المدارس في المدن والقرى.";
 
@@ -139,6 +139,83 @@ fn prepare_gives_a_line_of_windows_for_each_document() {
     let head = lines(&["--head", "40"]);
     let windows = head[1]["windows"].as_array().unwrap();
     assert_eq!((windows.len(), windows[0].as_array().unwrap().len()), (1, 40));
+}
+
+#[test]
+fn a_server_that_says_nothing_and_a_file_without_a_token_are_named() {
+    // The system takes connections that nobody accepts.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", silent.local_addr().unwrap());
+    let args = ["classify", "--server", &url, "--text", TEXT, "--timeout", "1"];
+    let output = run(&args, "");
+    assert_eq!(code(&output), Some(1));
+    for part in ["has not answered in time", "--timeout"] {
+        assert!(stderr(&output).contains(part), "{}", stderr(&output));
+    }
+
+    let dir = tempfile::tempdir().unwrap();
+    let empty = dir.path().join("empty");
+    std::fs::write(&empty, " \n").unwrap();
+    let output = run(&[&args[..], &["--token-file", empty.to_str().unwrap()]].concat(), "");
+    assert_eq!(code(&output), Some(2));
+    assert!(stderr(&output).contains("--token-file"), "{}", stderr(&output));
+    let output = tasnif(&args).env("TASNIF_TOKEN_FILE", &empty).output().unwrap();
+    assert_eq!(code(&output), Some(2));
+    for part in ["TASNIF_TOKEN_FILE", "it holds no token"] {
+        assert!(stderr(&output).contains(part), "{}", stderr(&output));
+    }
+}
+
+#[test]
+fn a_cause_is_told_once() {
+    let output = run(&["models", "--model", "/nowhere/model"], "");
+    assert_eq!(code(&output), Some(3));
+    let said = stderr(&output).lines().next().unwrap();
+    assert_eq!(said.matches("expected a model directory").count(), 1, "{said}");
+}
+
+#[test]
+fn prepare_bounds_a_line_and_takes_a_model_with_a_name() {
+    let (_dir, model) = bundle();
+    let row = serde_json::json!({"id": "a", "text": TEXT});
+    let long = "x".repeat((16 << 20) + 1);
+    // The first begins with a byte order mark, as editors on Windows write one.
+    let rows = format!("\u{feff}{row}\n{long}\n{row}\n{long}");
+    let output = run(&["prepare", "--model", &format!("news={model}")], &rows);
+    assert_eq!(code(&output), Some(0), "{}", stderr(&output));
+    let lines: Vec<Value> =
+        stdout(&output).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.len(), 4);
+    for (good, bad) in [(0, 1), (2, 3)] {
+        assert!(lines[good]["windows"].is_array(), "{}", lines[good]);
+        let error = lines[bad]["error"].as_str().unwrap();
+        assert_eq!(error, "the line has more than 16777216 bytes");
+    }
+}
+
+#[test]
+fn the_variables_of_the_log_are_of_every_command() {
+    let (_dir, model) = bundle();
+    let models = |flags: &[&str], environment: &[(&str, &str)]| {
+        let mut command = tasnif(&[&["models", "--model", &model], flags].concat());
+        command.envs(environment.iter().copied()).output().unwrap()
+    };
+    let logged = |flags: &[&str], environment: &[(&str, &str)]| {
+        let output = models(flags, environment);
+        assert_eq!(code(&output), Some(0), "{}", stderr(&output));
+        let line = stderr(&output).lines().find(|line| line.contains("model loaded"));
+        line.map(|line| if line.starts_with('{') { "json" } else { "text" })
+    };
+    assert_eq!(logged(&[], &[("TASNIF_LOG", ""), ("TASNIF_LOG_FORMAT", "")]), Some("text"));
+    assert_eq!(logged(&[], &[("TASNIF_LOG_FORMAT", "json")]), Some("json"));
+    assert_eq!(logged(&["--log-format", "text"], &[("TASNIF_LOG_FORMAT", "json")]), Some("text"));
+    assert_eq!(logged(&[], &[("TASNIF_LOG", "error")]), None);
+    assert_eq!(logged(&["--log", "info"], &[("TASNIF_LOG", "error")]), Some("text"));
+    // Settings of a server are no other command's.
+    assert_eq!(logged(&[], &[("TASNIF_THREADS", "many")]), Some("text"));
+    let refused = models(&[], &[("TASNIF_LOG_FORMAT", "xml")]);
+    assert_eq!(code(&refused), Some(2));
+    assert!(stderr(&refused).contains("TASNIF_LOG_FORMAT: "), "{}", stderr(&refused));
 }
 
 #[cfg(unix)]

@@ -4,6 +4,7 @@
 
 mod support;
 
+use std::net::TcpListener;
 use std::path::Path;
 
 use support::process::{Server, bundle, code, json, run, stderr, stdout, tasnif};
@@ -40,7 +41,7 @@ fn check_finds_what_serving_would() {
     let missing = dir.path().join("missing").to_str().unwrap().to_owned();
     let short = write(dir.path(), "tokens", "news short\n");
     let unknown = write(dir.path(), "bad.toml", "[server]\nmax_conections = 7\n");
-    let cases: [(&[&str], i32, &str); 19] = [
+    let cases: [(&[&str], i32, &str); 21] = [
         (&["--config", &unknown], 2, "is server.max_connections meant?"),
         (&["--config", &missing], 2, "missing"),
         (&["--set", "engine.linger=soon"], 2, "engine.linger"),
@@ -65,7 +66,10 @@ fn check_finds_what_serving_would() {
         (&["--tls-cert", &missing], 2, "tls.key"),
         (&["--tokens-file", &short], 2, "fewer than 16"),
         (&["--set", "engine.max_batch_tokens=0"], 2, "max_batch_tokens is 0"),
-        (&["--precision", "int4"], 2, "\"int4\" is not a precision"),
+        (&["--max-queued-tokens", "10"], 2, "engine.max_queued_tokens is 10, for bulk work 8"),
+        // A window has 64 tokens, and bulk work three quarters of the queue.
+        (&["--max-queued-tokens", "84"], 2, "for bulk work 63; it must hold a window, 64 tokens"),
+        (&["--precision", "int4"], 2, "--precision: \"int4\" is not a precision"),
         (&["--threads", "0"], 2, "threads is 0"),
         (&["--set", &format!("models={missing}")], 3, "missing"),
     ];
@@ -79,6 +83,63 @@ fn check_finds_what_serving_would() {
     let open =
         ["serve", "--check", "--model", &model, "--listen", "0.0.0.0:1", "--allow-plaintext"];
     assert_eq!(code(&run(&open, "")), Some(0));
+    let just_enough = ["serve", "--check", "--model", &model, "--max-queued-tokens", "85"];
+    assert_eq!(code(&run(&just_enough, "")), Some(0));
+    // An address that is taken, so that it ends in any case.
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let args = ["serve", "--model", &model, "--listen", &address, "--max-queued-tokens", "84"];
+    let output = run(&args, "");
+    assert_eq!(code(&output), Some(2), "{}", stderr(&output));
+    assert!(stderr(&output).contains("engine.max_queued_tokens is 84"), "{}", stderr(&output));
+}
+
+#[test]
+fn the_log_that_check_prints_is_in_effect() {
+    let (dir, model) = bundle();
+    let file = write(dir.path(), "log.toml", "[log]\nfilter = \"error\"\nformat = \"json\"\n");
+    // Arguments, the environment, the filter and form printed, and whether loading is logged.
+    type Case<'a> = (&'a [&'a str], &'a [(&'a str, &'a str)], &'a str, &'a str, bool);
+    let cases: [Case<'_>; 8] = [
+        (&[], &[], "info", "text", true),
+        (&["--set", "log.filter=debug"], &[("TASNIF_LOG", "warn")], "debug", "text", true),
+        (&["--log", "warn"], &[("TASNIF_LOG", "info")], "warn", "text", false),
+        (&["--log", "warn", "--set", "log.filter=info"], &[], "info", "text", true),
+        (&["--config", &file], &[], "error", "json", false),
+        (&["--config", &file], &[("TASNIF_LOG", "info")], "info", "json", true),
+        (&["--config", &file, "--log", "info"], &[("TASNIF_LOG_FORMAT", "")], "info", "json", true),
+        (
+            &["--config", &file, "--log-format", "text", "--log", "info"],
+            &[("TASNIF_LOG_FORMAT", "json")],
+            "info",
+            "text",
+            true,
+        ),
+    ];
+    for (args, environment, filter, format, logged) in cases {
+        let whole = [&["serve", "--check", "--model", &model], args].concat();
+        let output = tasnif(&whole).envs(environment.iter().copied()).output().unwrap();
+        assert_eq!(code(&output), Some(0), "{args:?}: {}", stderr(&output));
+        for line in [format!("filter = \"{filter}\""), format!("format = \"{format}\"")] {
+            assert!(stdout(&output).contains(&line), "{args:?}: {line}: {}", stdout(&output));
+        }
+        let loaded = stderr(&output).lines().find(|line| line.contains("model loaded"));
+        assert_eq!(loaded.is_some(), logged, "{args:?}: {}", stderr(&output));
+        let is_json = loaded.is_some_and(|line| line.starts_with('{'));
+        assert_eq!(is_json, logged && format == "json", "{args:?}: {}", stderr(&output));
+    }
+}
+
+#[test]
+fn a_model_directory_may_have_a_comma_in_its_name() {
+    let (dir, model) = bundle();
+    let comma = dir.path().join("a,b");
+    std::fs::rename(model, &comma).unwrap();
+    let output = run(&["serve", "--check", "--model", comma.to_str().unwrap()], "");
+    assert_eq!(code(&output), Some(0), "{}", stderr(&output));
+    let effective = write(dir.path(), "effective.toml", stdout(&output));
+    let again = run(&["serve", "--config", &effective, "--check"], "");
+    assert_eq!((code(&again), stdout(&again)), (Some(0), stdout(&output)), "{}", stderr(&again));
 }
 
 #[test]

@@ -5,9 +5,11 @@
 mod support;
 
 use std::path::Path;
+#[cfg(target_os = "linux")]
+use std::process::Stdio;
 
 use serde_json::{Value, json};
-use support::process::{bundle, code, run, stderr, stdout};
+use support::process::{bundle, code, run, stderr, stdout, tasnif};
 
 #[test]
 fn built_in_documents_pass_in_f32_and_have_a_table() {
@@ -111,7 +113,7 @@ fn mistakes_are_found_before_anything_runs() {
     let cases: [(&[&str], i32, &str); 8] = [
         (&["--data", empty, "--record"], 2, "no document in it can be read (1 rows are left out)"),
         (&["--limit", "5"], 2, "--data"),
-        (&["--json", "/nowhere/results.json"], 2, "--json /nowhere/results.json"),
+        (&["--json", "/nowhere/results.json"], 6, "cannot write /nowhere/results.json"),
         (&["--precision", "fp4"], 2, "expected f32, bf16 or int8"),
         (&["--data", "-"], 2, "standard input"),
         (&["--data", "/nowhere.jsonl"], 5, "/nowhere.jsonl"),
@@ -122,7 +124,25 @@ fn mistakes_are_found_before_anything_runs() {
         let output = run(&[&["verify", "--model", &model], args].concat(), "");
         assert_eq!(code(&output), Some(expected), "{args:?}: {}", stderr(&output));
         assert!(stderr(&output).contains(message), "{args:?}: {}", stderr(&output));
+        assert!(!stderr(&output).contains("--resume"), "it is of score: {}", stderr(&output));
     }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_reader_that_leaves_ends_no_comparison() {
+    let (dir, model) = bundle();
+    let data = rows(dir.path(), 200);
+    let results = dir.path().join("results.json");
+    let results = results.to_str().unwrap();
+    let args = ["verify", "--model", &model, "--precision", "int8", "--data", &data];
+    let mut command = tasnif(&[&args[..], &["--json", results]].concat());
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let output = command.stdout(writer).stderr(Stdio::piped()).output().unwrap();
+    assert_eq!(code(&output), Some(9), "{}", stderr(&output));
+    let results: Value = serde_json::from_slice(&std::fs::read(results).unwrap()).unwrap();
+    assert_ne!(results["failures"], json!([]));
 }
 
 /// A file of `count` rows: the first half about sport, the second about health.

@@ -7,13 +7,12 @@ use std::sync::mpsc::sync_channel;
 use std::thread::{self, ScopedJoinHandle};
 
 use serde::Serialize;
-use sha2::{Digest, Sha256};
 
 use super::columns::Columns;
 use super::error::ArchiveError;
 use super::evaluation::Evaluation;
 use super::gold;
-use super::input::{InputFile, Source, discover, fingerprint, hex};
+use super::input::{InputFile, Source, discover, fingerprint};
 use super::memory::{Keys, Outcomes};
 use super::output::{Header, Layout, ModelIdentity, Output, Resumed, Schema};
 use super::progress::Progress;
@@ -23,10 +22,6 @@ use super::stages::{CHANNEL, Preparer, Scorer, Writer, read};
 use super::stats::Stats;
 use crate::bundle::Task;
 use crate::pipeline::{Classifier, ModelInfo, Options};
-
-/// Files of a model beside its weights that its answers depend on.
-const CONFIG_FILES: [&str; 4] =
-    ["config.json", "tasnif.json", "tokenizer.json", "tokenizer_config.json"];
 
 /// An archive whose files and columns are known, so that it can be scored.
 pub struct Archive {
@@ -118,16 +113,15 @@ impl Archive {
         self.source.columns()
     }
 
-    /// Scores every row with `classifier`, which should have nothing else to do, and
-    /// comes from the directory `model`. `progress` tells how far it is; setting `stop`
-    /// ends it early. To be called outside of the runtime.
+    /// Scores every row with `classifier`, which should have nothing else to do.
+    /// `progress` tells how far it is; setting `stop` ends it early. To be called outside
+    /// of the runtime.
     ///
     /// # Errors
     /// [`ArchiveError`]. Parts that are done stay, and can be resumed from.
     pub fn score(
         self,
         classifier: &Classifier,
-        model: &Path,
         runtime: &tokio::runtime::Handle,
         progress: &Progress,
         stop: &AtomicBool,
@@ -141,7 +135,7 @@ impl Archive {
             .map_err(ArchiveError::Setting)?;
         let header = Header {
             tasnif: env!("CARGO_PKG_VERSION").to_owned(),
-            model: identity(classifier.info(), model)?,
+            model: identity(classifier.info()),
             options: settings.fingerprint(&columns, layout.format),
             inputs: files.to_vec(),
         };
@@ -237,28 +231,16 @@ fn tasks(classifier: &Classifier, options: &Options) -> Result<Vec<Task>, Archiv
     Ok(tasks)
 }
 
-fn identity(info: &ModelInfo, path: &Path) -> Result<ModelIdentity, ArchiveError> {
-    let mut hash = Sha256::new();
-    for name in CONFIG_FILES {
-        let file = path.join(name);
-        let content = match std::fs::read(&file) {
-            Ok(content) => content,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
-            Err(error) => return Err(ArchiveError::read(&file, error)),
-        };
-        hash.update(name);
-        hash.update((content.len() as u64).to_le_bytes());
-        hash.update(&content);
-    }
-    Ok(ModelIdentity {
+fn identity(info: &ModelInfo) -> ModelIdentity {
+    ModelIdentity {
         name: info.name.clone(),
         revision: info.revision.clone(),
         digest: info.digest.clone(),
-        config_digest: hex(&hash.finalize()),
+        config_digest: info.fingerprint.clone(),
         precision: info.precision.clone(),
         device: info.device.clone(),
         kernels: info.kernels.clone(),
-    })
+    }
 }
 
 /// Tokens that are given to the engine at once.

@@ -74,6 +74,20 @@ impl EncoderConfig {
     pub fn max_sequence_tokens(&self) -> usize {
         self.position_rows.saturating_sub(self.first_position)
     }
+
+    /// Operations that one document takes in an encoder of this shape, its sequences being
+    /// of these lengths in tokens. A multiply-add is two; embeddings, norms, softmax, GELU and
+    /// heads, together a few percent, are left out, so that the count is of matrix products alone.
+    pub fn operations(&self, lengths: impl IntoIterator<Item = usize>) -> f64 {
+        let hidden = self.hidden_size as f64;
+        let weights = 4.0 * hidden * hidden + 2.0 * hidden * self.intermediate_size as f64;
+        let sequence = |tokens: usize| {
+            let tokens = tokens as f64;
+            // Each token meets each weight; each pair of tokens meets in the scores and in the sum.
+            2.0 * tokens * weights + 4.0 * tokens * tokens * hidden
+        };
+        self.layers as f64 * lengths.into_iter().map(sequence).sum::<f64>()
+    }
 }
 
 /// What a `config.json` says, of that which matters here.
@@ -93,7 +107,8 @@ pub(super) struct ConfigFile {
     #[serde(default = "default_hidden_act")]
     hidden_act: String,
     position_embedding_type: Option<String>,
-    pad_token_id: Option<usize>,
+    /// Negative where there is none.
+    pad_token_id: Option<i64>,
     #[serde(default)]
     is_decoder: bool,
     #[serde(default)]
@@ -172,13 +187,17 @@ impl ConfigFile {
             Architecture::Bert => 0,
             // RoBERTa counts positions from the row after that of the padding.
             Architecture::Roberta | Architecture::XlmRoberta => {
-                self.pad_token_id.unwrap_or(1).saturating_add(1)
+                let pad = self.pad_token_id.unwrap_or(1);
+                let last = self.max_position_embeddings.saturating_sub(2);
+                match usize::try_from(pad).ok().filter(|&pad| pad <= last) {
+                    Some(pad) => pad + 1,
+                    None => {
+                        let expected = format!("0 to max_position_embeddings - 2, {last}");
+                        return invalid("pad_token_id", expected, pad.to_string());
+                    }
+                }
             }
         };
-        if first_position >= self.max_position_embeddings {
-            let expected = format!("less than max_position_embeddings - 1, {first_position}");
-            return invalid("pad_token_id", expected, format!("{:?}", self.pad_token_id));
-        }
         Ok(EncoderConfig {
             architecture,
             vocab_size: self.vocab_size,
@@ -204,4 +223,30 @@ fn default_layer_norm_eps() -> f64 {
 
 fn default_hidden_act() -> String {
     "gelu".to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn products_are_counted_by_hand() {
+        let config = EncoderConfig {
+            architecture: Architecture::Bert,
+            vocab_size: 10,
+            hidden_size: 2,
+            layers: 3,
+            heads: 1,
+            intermediate_size: 5,
+            position_rows: 16,
+            first_position: 0,
+            type_vocab_size: 2,
+            layer_norm_eps: 1e-12,
+        };
+        // Q, K, V and the output have 4 weights each, the feed-forward part 10 twice.
+        let of =
+            |length: usize| 3.0 * (2.0 * length as f64 * 36.0 + 4.0 * (length * length * 2) as f64);
+        assert_eq!(config.operations([7]), of(7));
+        assert_eq!(config.operations([7, 1]), of(7) + of(1));
+    }
 }

@@ -1,9 +1,10 @@
 //! A directory without `tasnif.json`: a sequence classifier as Hugging Face saves it.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::config::{CONFIG_FILE, ConfigFile};
-use super::tokenizer::TokenizerConfig;
+use super::tokenizer::{TOKENIZER_CONFIG_FILE, TokenizerConfig};
 use super::{
     Architecture, BundleError, EncoderConfig, HeadKind, Label, Pooling, Task, TextConfig,
     Tokenizer, Weights,
@@ -46,7 +47,8 @@ pub(super) fn classifier(
         Architecture::Bert => HeadKind::BertPooler,
         Architecture::Roberta | Architecture::XlmRoberta => HeadKind::Roberta,
     };
-    let task_name = config.finetuning_task.clone().unwrap_or_else(|| "label".to_owned());
+    let named = config.finetuning_task.clone().filter(|name| !name.is_empty());
+    let task_name = named.unwrap_or_else(|| "label".to_owned());
     let output = format!("{}.weight", head.output_layer(&task_name));
     let outputs = weights.shape(&output).and_then(|shape| shape.first()).copied();
     let labels = source.labels(outputs)?;
@@ -60,14 +62,21 @@ pub(super) fn classifier(
         abstain_below: 0.0,
         labels,
     };
-    let names = [name, config.name_or_path.as_deref().unwrap_or_default()];
+    // A link's name, and that of what it leads to.
+    let given = directory.file_name().unwrap_or_default().to_string_lossy();
+    let names = [&given, name, config.name_or_path.as_deref().unwrap_or_default()];
     let profile = names.into_iter().map(guess_profile).find(|guess| *guess != Profile::None);
     let max_length = TokenizerConfig::read(directory)?.max_length();
     let text = text_config(profile.unwrap_or(Profile::None), max_length, encoder, tokenizer);
     if text.smallest_capacity(tokenizer) == 0 {
+        let (file, key) = if text.window < encoder.max_sequence_tokens() {
+            (directory.join(TOKENIZER_CONFIG_FILE), "model_max_length")
+        } else {
+            (source.file, "max_position_embeddings")
+        };
         return Err(BundleError::Invalid {
-            file: source.file,
-            key: "max_position_embeddings".into(),
+            file,
+            key: key.into(),
             expected: "room for the special tokens and text".into(),
             found: format!("a window of {} tokens", text.window),
         });
@@ -123,8 +132,9 @@ impl Source<'_> {
         if ids.is_empty() {
             return self.refuse("id2label", "at least one label".into(), "none".into());
         }
+        let mut known = BTreeSet::new();
         for (index, id) in ids.iter().enumerate() {
-            if id.is_empty() || ids.iter().take(index).any(|other| other == id) {
+            if id.is_empty() || !known.insert(id) {
                 let expected = "labels that differ and are not empty".to_owned();
                 return self.refuse("id2label", expected, format!("{id:?} as label {index}"));
             }

@@ -12,6 +12,7 @@ use super::files::read;
 use super::manifest::MANIFEST_FILE;
 use super::tokenizer::{TOKENIZER_CONFIG_FILE, TOKENIZER_FILE, VOCAB_FILE};
 use super::weights::hexadecimal;
+use crate::text::Profile;
 
 /// The files, the weights aside, that decide what a model answers.
 const SETTINGS_FILES: [&str; 5] =
@@ -59,13 +60,18 @@ impl Stamp {
 }
 
 /// SHA-256, in hexadecimal, of all that decides what the model at `directory` answers: the files
-/// beside the weights, and the digest of these.
+/// beside the weights, the digest of these, and the profile, which a plain directory's name decides.
 ///
 /// # Errors
 /// [`BundleError::Read`].
-pub(super) fn fingerprint(directory: &Path, weights: &str) -> Result<String, BundleError> {
+pub(super) fn fingerprint(
+    directory: &Path,
+    weights: &str,
+    profile: Profile,
+) -> Result<String, BundleError> {
     let mut hash = Sha256::new();
     hash.update(weights);
+    hash.update(profile.name());
     for name in SETTINGS_FILES {
         let file = directory.join(name);
         // What is absent and what is empty are not the same, and no contents run into the next.

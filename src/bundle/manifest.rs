@@ -141,7 +141,11 @@ impl TaskEntry {
         let threshold = self.abstain_below;
         let field = format!("{key}.abstain_below");
         check.that((0.0..=1.0).contains(&threshold), &field, "0 to 1", threshold)?;
-        check.that(!self.labels.is_empty(), &format!("{key}.labels"), "at least one", "none")?;
+        let (field, count) = (format!("{key}.labels"), self.labels.len());
+        check.that(count > 0, &field, "at least one", "none")?;
+        let chosen = count > 1 || self.multi_label;
+        let expected = "at least two, of which one is chosen, or multi_label";
+        check.that(chosen, &field, expected, count)?;
         let mut ids = BTreeSet::new();
         for (index, label) in self.labels.iter().enumerate() {
             let fresh = !label.id.is_empty() && ids.insert(label.id.as_str());

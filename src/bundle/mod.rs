@@ -25,10 +25,11 @@ pub use config::{Architecture, EncoderConfig};
 pub use error::BundleError;
 pub use identity::Stamp;
 pub use precision::Precision;
+pub(crate) use record::replace;
 pub use tokenizer::{Tokenizer, Tokens};
 pub use weights::Weights;
 
-use config::ConfigFile;
+use config::{CONFIG_FILE, ConfigFile};
 use manifest::{MANIFEST_FILE, Manifest};
 use tokenizer::TOKENIZER_FILE;
 
@@ -47,8 +48,8 @@ pub struct Bundle {
     pub revision: String,
     /// SHA-256 of the weights, in hexadecimal.
     pub digest: String,
-    /// SHA-256, in hexadecimal, of all that decides what the model answers: the digest and the
-    /// files beside the weights.
+    /// SHA-256, in hexadecimal, of all that decides what the model answers: the digest, the
+    /// files beside the weights, and the profile.
     pub fingerprint: String,
     /// The files as they were when they were read.
     pub stamp: Stamp,
@@ -152,6 +153,7 @@ impl Bundle {
         let tokenizer = Tokenizer::load(path)?;
         let weights = Weights::open(path)?;
         check_vocabulary(path, &config, &tokenizer, &weights)?;
+        check_layers(path, &config, &weights)?;
         let digest = weights.digest();
         let (revision, languages, precisions, text, tasks, warnings) = if path
             .join(MANIFEST_FILE)
@@ -172,7 +174,7 @@ impl Bundle {
             weights.check(&format!("{layer}.weight"), &shape)?;
         }
         weights.check_finite()?;
-        let fingerprint = identity::fingerprint(path, &digest)?;
+        let fingerprint = identity::fingerprint(path, &digest, text.profile)?;
         if Stamp::of(path) != stamp {
             return Err(BundleError::Changed { directory: path.to_owned() });
         }
@@ -203,11 +205,14 @@ impl Bundle {
 }
 
 impl TextConfig {
-    /// Only how text is read for the bundle at `path`: its weights need not be there.
+    /// Only how text is read for the model at `path`: the weights of a bundle need not be there.
     ///
     /// # Errors
     /// As [`Bundle::load`].
     pub fn load(path: &Path) -> Result<(Self, Tokenizer), BundleError> {
+        if !path.join(MANIFEST_FILE).exists() {
+            return Bundle::load(path).map(|bundle| (bundle.text, bundle.tokenizer));
+        }
         let encoder = ConfigFile::read(path)?.encoder(path)?;
         let tokenizer = Tokenizer::load(path)?;
         let (text, _) = Manifest::read(path)?.validate(path, &encoder, &tokenizer)?;
@@ -266,13 +271,38 @@ fn check_vocabulary(
     let prefix = weights.encoder_prefix()?;
     let embeddings = format!("{prefix}embeddings.word_embeddings.weight");
     weights.check(&embeddings, &[rows, config.hidden_size])?;
-    if tokenizer.vocab_size() > rows {
-        return Err(BundleError::Invalid {
-            file: directory.join(TOKENIZER_FILE),
-            key: "model.vocab".into(),
-            expected: format!("ids below {rows}, the rows of {embeddings}"),
-            found: format!("ids up to {}", tokenizer.vocab_size() - 1),
-        });
+    let largest = [
+        ("model.vocab", tokenizer.vocab_size() - 1),
+        ("post_processor", tokenizer.largest_special_id() as usize),
+    ];
+    for (key, id) in largest {
+        if id >= rows {
+            return Err(BundleError::Invalid {
+                file: directory.join(TOKENIZER_FILE),
+                key: key.into(),
+                expected: format!("ids below {rows}, the rows of {embeddings}"),
+                found: format!("ids up to {id}"),
+            });
+        }
     }
     Ok(())
+}
+
+/// The weights have no layer that the config leaves out: without it they would answer otherwise.
+fn check_layers(
+    directory: &Path,
+    config: &EncoderConfig,
+    weights: &Weights,
+) -> Result<(), BundleError> {
+    let prefix = weights.encoder_prefix()?;
+    let next = format!("{prefix}encoder.layer.{}.attention.self.query.weight", config.layers);
+    if weights.shape(&next).is_none() {
+        return Ok(());
+    }
+    Err(BundleError::Invalid {
+        file: directory.join(CONFIG_FILE),
+        key: "num_hidden_layers".into(),
+        expected: format!("more than {}, since there is a tensor {next}", config.layers),
+        found: config.layers.to_string(),
+    })
 }

@@ -67,13 +67,17 @@ fn spliced(text: &str, start: usize, end: usize, new: &str) -> String {
     [before.unwrap_or_default(), new, after.unwrap_or_default()].concat()
 }
 
-/// Puts `content` in the place of the file at `path`.
-fn replace(path: &Path, content: &[u8]) -> std::io::Result<()> {
+/// Puts `content` in the place of the file at `path`, if there is one: whoever reads it finds the
+/// old one or the new one, and either whole.
+pub(crate) fn replace(path: &Path, content: &[u8]) -> std::io::Result<()> {
     let mut name = path.as_os_str().to_owned();
-    name.push(".new");
-    let write = || {
-        let mut file = File::create(&name)?;
-        file.set_permissions(fs::metadata(path)?.permissions())?;
+    // What is there by this name is another's.
+    name.push(format!(".{}.new", std::process::id()));
+    let mut file = File::create_new(&name)?;
+    let mut write = || {
+        if let Ok(old) = fs::metadata(path) {
+            file.set_permissions(old.permissions())?;
+        }
         file.write_all(content)?;
         file.sync_all()?;
         fs::rename(&name, path)

@@ -164,7 +164,12 @@ impl Tokenizer {
         self.inner.id_to_token(id)
     }
 
-    /// One more than the largest id.
+    /// The largest id of the special tokens, which need not be of the vocabulary.
+    pub(super) fn largest_special_id(&self) -> u32 {
+        self.prefix.iter().chain(&self.suffix).copied().max().unwrap_or_default()
+    }
+
+    /// One more than the largest id of the vocabulary.
     pub fn vocab_size(&self) -> usize {
         self.vocab_size
     }

@@ -3,8 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::fs::File;
-use std::io::{Error, ErrorKind};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -14,7 +12,7 @@ use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
 use super::BundleError;
-use super::files::read_json;
+use super::files::{open, read_json};
 
 const SINGLE_FILE: &str = "model.safetensors";
 const INDEX_FILE: &str = "model.safetensors.index.json";
@@ -271,10 +269,7 @@ pub(super) fn hexadecimal(bytes: &[u8]) -> String {
 }
 
 fn map(path: &Path) -> std::io::Result<Mmap> {
-    let file = File::open(path)?;
-    if !file.metadata()?.is_file() {
-        return Err(Error::new(ErrorKind::InvalidInput, "it is not a plain file"));
-    }
+    let file = open(path)?;
     // SAFETY: the mapping is read-only and private to us. What cannot be checked
     // is that no other process truncates the file meanwhile; as with every mapped
     // model, the file has to be replaced by renaming a new one over it.

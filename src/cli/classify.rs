@@ -104,7 +104,7 @@ pub(super) fn run(args: &ClassifyArgs) -> anyhow::Result<ExitCode> {
     } else {
         render::json(&mut out, &response)
     }
-    .context("the answer cannot be printed")?;
+    .map_err(Failure::print)?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -1,5 +1,6 @@
 //! A connection to a running server.
 
+use std::error::Error;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Request, Status};
+use tonic::{Code, Request, Status, TimeoutExpired};
 use tower::service_fn;
 
 use super::exit::Failure;
@@ -75,11 +76,8 @@ impl ServerArgs {
             }
         };
         let channel = channel.map_err(|error| {
-            let mut cause: &dyn std::error::Error = &error;
-            while let Some(source) = cause.source() {
-                cause = source;
-            }
-            Failure::Unreachable { url: url.to_owned(), message: cause.to_string() }
+            let cause = causes(&error).last().map_or(error.to_string(), ToString::to_string);
+            Failure::Unreachable { url: url.to_owned(), message: cause }
         })?;
         Ok(ClassifierClient::new(channel).max_decoding_message_size(MAX_REPLY_BYTES))
     }
@@ -95,16 +93,17 @@ impl ServerArgs {
     }
 
     fn token(&self) -> Result<Option<MetadataValue<Ascii>>, Failure> {
-        let named = || std::env::var_os("TASNIF_TOKEN_FILE").map(PathBuf::from);
+        let flag = || self.token_file.clone().map(|file| ("--token-file", file));
+        let named = || Some(("TASNIF_TOKEN_FILE", std::env::var_os("TASNIF_TOKEN_FILE")?.into()));
         // A server of this process wants none.
-        let file = self.server.as_ref().and_then(|_| self.token_file.clone().or_else(named));
-        let Some(file) = file else { return Ok(None) };
+        let given = self.server.as_ref().and_then(|_| flag().or_else(named));
+        let Some((origin, file)): Option<(_, PathBuf)> = given else { return Ok(None) };
         let usage =
-            |problem: String| Failure::Usage(format!("--token-file {}: {problem}", file.display()));
+            |problem: String| Failure::Usage(format!("{origin} {}: {problem}", file.display()));
         let text = std::fs::read_to_string(&file).map_err(|error| usage(error.to_string()))?;
-        let token = text.split_whitespace().next().unwrap_or_default();
-        let value = format!("Bearer {token}").parse();
-        value.map(Some).map_err(|_| usage("it holds no token".to_owned()))
+        let token = text.split_whitespace().next().map(|token| format!("Bearer {token}").parse());
+        let none = || usage("it holds no token".to_owned());
+        token.ok_or_else(none)?.map(Some).map_err(|_| none())
     }
 
     fn tls(&self) -> Result<rustls::ClientConfig, Failure> {
@@ -170,7 +169,24 @@ async fn connect_unix(_: PathBuf) -> Result<Channel, tonic::transport::Error> {
     Endpoint::from_static("http://localhost").connect_with_connector(service_fn(connect)).await
 }
 
-/// What a server's refusal says.
+/// Why a call has failed.
 pub(super) fn refusal(status: &Status) -> Failure {
+    if timed_out(status) {
+        return Failure::TimedOut;
+    }
     Failure::Refused { code: status.code(), message: status.message().to_owned() }
+}
+
+/// The code of a call that has failed: what tonic cancels since time is up counts as that.
+pub(super) fn code(status: &Status) -> Code {
+    if timed_out(status) { Code::DeadlineExceeded } else { status.code() }
+}
+
+/// Whether it was this side that gave up.
+fn timed_out(status: &Status) -> bool {
+    causes(status).any(<dyn Error>::is::<TimeoutExpired>)
+}
+
+fn causes(error: &dyn Error) -> impl Iterator<Item = &(dyn Error + 'static)> {
+    std::iter::successors(error.source(), |&cause| cause.source())
 }

@@ -112,6 +112,7 @@ pub(super) fn load_reloadable(settings: &Settings) -> anyhow::Result<Reloadable>
             kernels = info.kernels,
             device = info.device,
             threads,
+            profile = info.profile,
             window_tokens = info.max_window_tokens,
             "model loaded"
         );

@@ -8,6 +8,7 @@ mod client;
 mod exit;
 mod local;
 mod models;
+mod output;
 mod prepare;
 mod progress;
 mod reload;
@@ -22,6 +23,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use self::settings::Flag;
 use crate::server::telemetry::LogError;
 use crate::server::{LogConfig, LogFormat};
 
@@ -32,13 +34,14 @@ struct Cli {
     #[command(subcommand)]
     command: Command,
 
+    // The variables are no business of clap: for `serve` a file and `--set` say what to log, too.
     /// What to log to standard error: error, warn, info, debug, trace, or a filter such as
-    /// `tasnif=debug,h2=warn`. info by default
-    #[arg(long, global = true, value_name = "FILTER", env = "TASNIF_LOG")]
+    /// `tasnif=debug,h2=warn`. What TASNIF_LOG says by default, or else info
+    #[arg(long, global = true, value_name = "FILTER")]
     log: Option<String>,
 
-    /// The form of a log line: text or json. text by default
-    #[arg(long, global = true, value_name = "FORMAT", env = "TASNIF_LOG_FORMAT")]
+    /// The form of a log line: text or json. What TASNIF_LOG_FORMAT says by default, or else text
+    #[arg(long, global = true, value_name = "FORMAT")]
     log_format: Option<LogFormat>,
 }
 
@@ -51,6 +54,18 @@ enum Command {
     Models(models::ModelsArgs),
     Prepare(prepare::PrepareArgs),
     Verify(verify::VerifyArgs),
+}
+
+impl Cli {
+    /// What the flags that all commands have set.
+    fn log_flags(&self) -> Vec<Flag> {
+        let filter = self.log.clone().map(serde_json::Value::from);
+        let format = self.log_format.and_then(|format| serde_json::to_value(format).ok());
+        [("--log", "log.filter", filter), ("--log-format", "log.format", format)]
+            .into_iter()
+            .filter_map(|(name, key, value)| Some(Flag { name, key, value: value? }))
+            .collect()
+    }
 }
 
 /// Parses the arguments of the process and runs the command.
@@ -68,17 +83,12 @@ pub fn main() -> ExitCode {
 }
 
 fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
-    // What flags say of the log goes over what a configuration file does.
-    let start_log = |log: LogConfig| {
-        let filter = cli.log.clone().unwrap_or(log.filter);
-        start_logging(&LogConfig { filter, format: cli.log_format.unwrap_or(log.format), ..log })
-    };
     if !matches!(cli.command, Command::Serve(_)) {
-        start_log(LogConfig::default())?;
+        start_logging(&settings::log(cli.log_flags())?)?;
     }
     match &cli.command {
         // It starts its log as its settings say.
-        Command::Serve(args) => serve::run(args, start_log),
+        Command::Serve(args) => serve::run(args, cli.log_flags()),
         Command::Classify(args) => classify::run(args),
         Command::Score(args) => score::run(args),
         Command::Bench(args) => bench::run(args),
@@ -91,10 +101,13 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
     }
 }
 
+/// Logs as `config` says from now on.
 fn start_logging(config: &LogConfig) -> anyhow::Result<()> {
     config.start().map_err(|error| match error {
         LogError::Filter { filter, source } => {
-            exit::Failure::Usage(format!("--log {filter:?}: {source}")).into()
+            let names = "--log, TASNIF_LOG, log.filter";
+            let problem = format!("the log filter ({names}) is {filter:?}: {source}");
+            exit::Failure::Usage(problem).into()
         }
         other => other.into(),
     })

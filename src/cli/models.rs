@@ -7,6 +7,7 @@ use anyhow::Context;
 use clap::Args;
 
 use super::client::{self, ServerArgs};
+use super::exit::Failure;
 use super::local::{self, ModelArg};
 use super::render;
 use crate::nn::PrecisionChoice;
@@ -43,7 +44,7 @@ pub(super) fn run(args: &ModelsArgs) -> anyhow::Result<ExitCode> {
     } else {
         render::models(&mut out, &models)
     }
-    .context("the answer cannot be printed")?;
+    .map_err(Failure::print)?;
     Ok(ExitCode::SUCCESS)
 }
 

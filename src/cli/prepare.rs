@@ -1,18 +1,21 @@
 //! `tasnif prepare`: documents in, the windows that the model would read out.
 //!
 //! The training recipe pipes its rows through this, so that training and serving
-//! read the same tokens. It needs no weights.
+//! read the same tokens. It needs no weights of a bundle.
 
-use std::io::{BufRead, Write};
-use std::path::PathBuf;
+use std::io::{BufRead, Read, Write};
 
 use anyhow::Context;
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
 use super::exit::Failure;
+use super::local::{self, ModelArg};
 use crate::bundle::{TextConfig, Tokenizer};
 use crate::pipeline::{Document, DocumentLimits, LongText, token_windows};
+
+/// Bytes of a line, at most.
+pub(super) const MAX_LINE_BYTES: u64 = 16 << 20;
 
 /// Turn documents into the token windows that a model reads
 ///
@@ -21,9 +24,9 @@ use crate::pipeline::{Document, DocumentLimits, LongText, token_windows};
 /// in the same order. The other fields are ignored.
 #[derive(Debug, Args)]
 pub(super) struct PrepareArgs {
-    /// A model directory; its weights need not be there
-    #[arg(long, value_name = "PATH")]
-    model: PathBuf,
+    /// A model directory; the weights of a bundle need not be there
+    #[arg(long, value_name = "[NAME=]PATH")]
+    model: ModelArg,
     /// Read only the first window, of at most this many tokens
     #[arg(long, value_name = "TOKENS", conflicts_with_all = ["window", "stride"])]
     head: Option<usize>,
@@ -64,11 +67,12 @@ enum Outcome {
 /// If the model cannot be loaded, or a stream fails.
 pub(super) fn run(
     args: &PrepareArgs,
-    input: impl BufRead,
+    mut input: impl BufRead,
     output: impl Write,
 ) -> anyhow::Result<()> {
-    let loaded = TextConfig::load(&args.model).map_err(|error| Failure::Model {
-        path: args.model.display().to_string(),
+    let path = local::directory(Some(&args.model))?;
+    let loaded = TextConfig::load(&path).map_err(|error| Failure::Model {
+        path: path.display().to_string(),
         source: Box::new(error.into()),
     });
     let (mut config, tokenizer) = loaded?;
@@ -92,29 +96,50 @@ pub(super) fn run(
         return Err(usage(format!("a stride of {stride} tokens is not between 1 and {capacity}")));
     }
     let mut output = std::io::BufWriter::new(output);
-    // Not `lines`, since one that is not UTF-8 would end them all.
-    for line in input.split(b'\n') {
-        let line = line.context("standard input cannot be read")?;
-        let prepared = prepare(&line, &config, &tokenizer, long_text);
-        serde_json::to_writer(&mut output, &prepared).context("cannot write the result")?;
-        output.write_all(b"\n").context("cannot write the result")?;
+    let mut line = Vec::new();
+    while read_line(&mut input, &mut line).context("standard input cannot be read")? {
+        let prepared = if line.len() as u64 > MAX_LINE_BYTES {
+            Prepared::refused(format!("the line has more than {MAX_LINE_BYTES} bytes"))
+        } else {
+            prepare(&line, &config, &tokenizer, long_text)
+        };
+        serde_json::to_writer(&mut output, &prepared)
+            .map_err(|error| Failure::print(error.into()))?;
+        output.write_all(b"\n").map_err(Failure::print)?;
     }
-    output.flush().context("cannot write the result")
+    Ok(output.flush().map_err(Failure::print)?)
 }
 
 fn usage(message: String) -> anyhow::Error {
     Failure::Usage(message).into()
 }
 
+/// Reads a line without its end, and says whether there was one. Of one that is too long there is
+/// just enough to show it. Not a `String`, since a line that is not UTF-8 would end them all.
+fn read_line(input: &mut impl BufRead, line: &mut Vec<u8>) -> std::io::Result<bool> {
+    line.clear();
+    let read = input.by_ref().take(MAX_LINE_BYTES + 1).read_until(b'\n', line)?;
+    if line.last() == Some(&b'\n') {
+        line.pop();
+    } else if line.len() as u64 > MAX_LINE_BYTES {
+        input.skip_until(b'\n')?;
+    }
+    Ok(read > 0)
+}
+
+impl Prepared {
+    /// What becomes of a line that holds no document.
+    fn refused(error: String) -> Self {
+        Self { id: serde_json::Value::Null, outcome: Outcome::Error(error) }
+    }
+}
+
 fn prepare(line: &[u8], config: &TextConfig, tokenizer: &Tokenizer, long: LongText) -> Prepared {
+    // A file that was written on Windows may begin with a byte order mark.
+    let line = line.strip_prefix("\u{feff}".as_bytes()).unwrap_or(line);
     let row: Row = match serde_json::from_slice(line) {
         Ok(row) => row,
-        Err(error) => {
-            return Prepared {
-                id: serde_json::Value::Null,
-                outcome: Outcome::Error(error.to_string()),
-            };
-        }
+        Err(error) => return Prepared::refused(error.to_string()),
     };
     let document =
         Document { id: String::new(), title: row.title.unwrap_or_default(), text: row.text };

@@ -1,12 +1,9 @@
 //! Answers for people and for programs.
 
-use std::fs::OpenOptions;
 use std::io::{Result, Write};
-use std::path::Path;
 
 use serde::Serialize;
 
-use super::exit::Failure;
 use crate::server::proto::{Classification, ClassifyResponse, Model, TaskResult};
 
 /// Columns of a bar that stands for probability 1.
@@ -18,18 +15,6 @@ const EVIDENCE_CHARS: usize = 100;
 pub(super) fn json(out: &mut impl Write, value: &impl Serialize) -> Result<()> {
     serde_json::to_writer_pretty(&mut *out, value)?;
     writeln!(out)
-}
-
-/// Finds out before long work whether its result can be written to the file of `flag`. An old one
-/// stays until there is a new one.
-///
-/// # Errors
-/// If it cannot be.
-pub(super) fn check_writable(flag: &str, path: &Path) -> std::result::Result<(), Failure> {
-    match OpenOptions::new().append(true).create(true).open(path) {
-        Ok(_) => Ok(()),
-        Err(error) => Err(Failure::Usage(format!("{flag} {}: {error}", path.display()))),
-    }
 }
 
 /// One table a task: label, probability, bar and Arabic name, the last since
@@ -82,11 +67,7 @@ fn evidence(out: &mut impl Write, task: &TaskResult, text: &str) -> Result<()> {
             shown.push('…');
         }
         let points = evidence.weight * 100.0;
-        writeln!(
-            out,
-            "    −{points:.1} points without: {}",
-            shown.replace(['\n', '\r', '\t'], " ")
-        )?;
+        writeln!(out, "    −{points:.1} points without: {shown}")?;
     }
     Ok(())
 }

@@ -7,16 +7,18 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use clap::Args;
+use serde_json::Value as Json;
 use tokio::net::TcpListener;
 
 use super::exit::Failure;
 use super::local::{self, ModelArg};
 use super::reload::{Hangup, reload};
-use super::settings::{Layers, Settings};
+use super::settings::{Flag, Layers, Settings, environment};
 use super::signals::Signals;
+use super::start_logging;
 use crate::pipeline::{Cache, Models};
 use crate::server::telemetry::Tracing;
-use crate::server::{self, Listen, LogConfig, Observability, ServeReport, ServerConfig};
+use crate::server::{self, Listen, Observability, ServeReport, ServerConfig};
 
 /// Serve models over gRPC
 ///
@@ -100,63 +102,50 @@ pub(super) struct ServeArgs {
 }
 
 impl ServeArgs {
-    /// What the flags set, as `KEY=VALUE`. `--set` goes last, since it is the most exact.
-    fn pairs(&self) -> Vec<String> {
-        let models: Vec<String> = self.models.iter().cloned().map(String::from).collect();
-        let models = (!models.is_empty()).then(|| models.join(","));
-        let switch = |on: bool| on.then(|| "true".to_owned());
-        let (plaintext, watch) = (switch(self.allow_plaintext), switch(self.watch));
-        let documents = switch(self.log_documents);
+    /// What the flags set that are of one setting.
+    fn flags(&self) -> impl Iterator<Item = Flag> {
+        let text = |text: &Option<String>| text.clone().map(Json::from);
+        let switch = |on: bool| on.then_some(Json::Bool(true));
+        let models: Json = self.models.iter().cloned().map(String::from).collect();
         let flags = [
-            ("models", &models),
-            ("threads", &self.threads),
-            ("precision", &self.precision),
-            ("engine.max_batch_tokens", &self.max_batch_tokens),
-            ("engine.max_queued_tokens", &self.max_queued_tokens),
-            ("server.listen", &self.listen),
-            ("server.drain_timeout", &self.drain_timeout),
-            ("server.tls.cert", &self.tls_cert),
-            ("server.tls.key", &self.tls_key),
-            ("server.tls.client_ca", &self.tls_client_ca),
-            ("server.auth.tokens_file", &self.tokens_file),
-            ("server.allow_plaintext", &plaintext),
-            ("cache.max_bytes", &self.cache_bytes),
-            ("reload.watch", &watch),
-            ("monitoring.listen", &self.metrics_listen),
-            ("tracing.otlp_endpoint", &self.otlp_endpoint),
-            ("tracing.sample_ratio", &self.trace_sample_ratio),
-            ("log.documents", &documents),
+            ("--model", "models", (!self.models.is_empty()).then_some(models)),
+            ("--threads", "threads", text(&self.threads)),
+            ("--precision", "precision", text(&self.precision)),
+            ("--max-batch-tokens", "engine.max_batch_tokens", text(&self.max_batch_tokens)),
+            ("--max-queued-tokens", "engine.max_queued_tokens", text(&self.max_queued_tokens)),
+            ("--listen", "server.listen", text(&self.listen)),
+            ("--drain-timeout", "server.drain_timeout", text(&self.drain_timeout)),
+            ("--tls-cert", "server.tls.cert", text(&self.tls_cert)),
+            ("--tls-key", "server.tls.key", text(&self.tls_key)),
+            ("--tls-client-ca", "server.tls.client_ca", text(&self.tls_client_ca)),
+            ("--tokens-file", "server.auth.tokens_file", text(&self.tokens_file)),
+            ("--allow-plaintext", "server.allow_plaintext", switch(self.allow_plaintext)),
+            ("--cache-bytes", "cache.max_bytes", text(&self.cache_bytes)),
+            ("--watch", "reload.watch", switch(self.watch)),
+            ("--metrics-listen", "monitoring.listen", text(&self.metrics_listen)),
+            ("--otlp-endpoint", "tracing.otlp_endpoint", text(&self.otlp_endpoint)),
+            ("--trace-sample-ratio", "tracing.sample_ratio", text(&self.trace_sample_ratio)),
+            ("--log-documents", "log.documents", switch(self.log_documents)),
         ];
-        let given = flags.into_iter().filter_map(|(key, value)| {
-            let value = value.as_ref()?;
-            Some(format!("{key}={value}"))
-        });
-        given.chain(self.pairs.iter().cloned()).collect()
+        flags.into_iter().filter_map(|(name, key, value)| Some(Flag { name, key, value: value? }))
     }
 
     /// The settings, and warnings about them for people to read.
-    fn settings(&self) -> anyhow::Result<(Settings, Vec<String>)> {
+    fn settings(&self, log_flags: Vec<Flag>) -> Result<(Settings, Vec<String>), Failure> {
         let layers = Layers {
             file: self.config.as_deref(),
-            // A name or value that is not Unicode is not a setting's.
-            environment: std::env::vars_os()
-                .filter_map(|(name, value)| {
-                    Some((name.into_string().ok()?, value.into_string().ok()?))
-                })
-                .collect(),
-            pairs: self.pairs(),
+            environment: environment(),
+            flags: log_flags.into_iter().chain(self.flags()).collect(),
+            pairs: self.pairs.clone(),
         };
-        Ok(layers.settle().map_err(|error| Failure::Usage(error.to_string()))?)
+        layers.settle().map_err(|error| Failure::Usage(error.to_string()))
     }
 }
 
-/// Serves, with a log that `start_log` starts as the settings say.
-pub(super) fn run(
-    args: &ServeArgs,
-    start_log: impl FnOnce(LogConfig) -> anyhow::Result<()>,
-) -> anyhow::Result<ExitCode> {
-    let (settings, warnings) = args.settings()?;
-    start_log(settings.log.clone())?;
+/// Serves. `log_flags` are those of all commands.
+pub(super) fn run(args: &ServeArgs, log_flags: Vec<Flag>) -> anyhow::Result<ExitCode> {
+    let (settings, warnings) = args.settings(log_flags)?;
+    start_logging(&settings.log)?;
     for warning in warnings {
         tracing::warn!("{warning}");
     }
@@ -236,10 +225,12 @@ async fn observe(
 /// Loads what serving would, and prints the settings as a file of them would be.
 fn check(settings: Settings) -> anyhow::Result<ExitCode> {
     server::check_files(&settings.server).map_err(server::ServeError::File)?;
-    drop(local::load_reloadable(&settings)?);
+    let loaded = local::load_reloadable(&settings)?;
+    let runtime = tokio::runtime::Runtime::new().context("the runtime does not start")?;
+    runtime.block_on(loaded.models.warm_up())?;
     let effective = toml::to_string(&settings).context("the settings cannot be printed")?;
     let mut out = std::io::stdout().lock();
-    out.write_all(effective.as_bytes()).context("the settings cannot be printed")?;
+    out.write_all(effective.as_bytes()).map_err(Failure::print)?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -64,7 +64,7 @@ impl EngineConfig {
     }
 
     /// Tokens that `lane` may have queued, at most.
-    pub(super) fn lane_limit(&self, lane: Lane) -> usize {
+    pub(crate) fn lane_limit(&self, lane: Lane) -> usize {
         share(self.max_queued_tokens, lane)
     }
 

@@ -43,6 +43,19 @@ pub enum LoadError {
     /// The engine did not start.
     #[error(transparent)]
     Engine(#[from] StartError),
+    /// No queue of bulk work would ever hold a window of the model.
+    #[error(
+        "engine.max_queued_tokens is {queued}, for bulk work {bulk}; it must hold a window, \
+         {window} tokens"
+    )]
+    Queue {
+        /// Tokens that may be queued.
+        queued: usize,
+        /// Those of them that bulk work may have.
+        bulk: usize,
+        /// Tokens of a window.
+        window: usize,
+    },
 }
 
 /// What a loaded model is.
@@ -66,6 +79,8 @@ pub struct ModelInfo {
     pub kernels: String,
     /// Effective device: `cpu`.
     pub device: String,
+    /// In which form it reads text, see [`Profile`](crate::text::Profile).
+    pub profile: String,
     /// Tokens of a window, special ones included.
     pub max_window_tokens: usize,
     /// What it answers.
@@ -116,6 +131,11 @@ impl Classifier {
         engine: EngineConfig,
         limits: DocumentLimits,
     ) -> Result<Self, LoadError> {
+        let (queued, window) = (engine.max_queued_tokens, bundle.text.window);
+        let bulk = engine.lane_limit(Lane::Bulk);
+        if window > bulk {
+            return Err(LoadError::Queue { queued, bulk, window });
+        }
         let encoder = nn::load(&bundle, precision)?;
         Self::new(bundle, name, Arc::new(encoder), engine, limits)
     }
@@ -143,6 +163,7 @@ impl Classifier {
             precision: precision.to_string(),
             kernels,
             device: "cpu".to_owned(),
+            profile: bundle.text.profile.to_string(),
             max_window_tokens: bundle.text.window,
             tasks: bundle.tasks,
             warnings: bundle.warnings,

@@ -21,7 +21,7 @@ mod watch;
 
 pub use cache::{Cache, CacheConfig, CacheStats};
 pub use classifier::{Classifier, LoadError, ModelInfo};
-pub use models::{Models, ModelsError};
+pub use models::{Models, ModelsError, WarmUpError};
 pub use reload::{
     Build, ReloadConfig, ReloadConfigError, ReloadError, ReloadOutcome, ReloadReport, ReloadStats,
     Reloader, Source,

@@ -5,6 +5,7 @@ use std::sync::{Arc, Weak};
 use parking_lot::RwLock;
 
 use super::classifier::Classifier;
+use super::types::ClassifyError;
 
 /// The served models, by name; the first is the default. Clones share them.
 ///
@@ -32,6 +33,16 @@ pub enum ModelsError {
     /// Two models have one name.
     #[error("two models are named {0:?}; give one another name with --model NAME=PATH")]
     SameName(String),
+}
+
+/// A model that loads does not run.
+#[derive(Debug, thiserror::Error)]
+#[error("model {model:?} fails on its first document: {source}")]
+pub struct WarmUpError {
+    /// Its name.
+    pub model: String,
+    /// Why it fails.
+    pub source: ClassifyError,
 }
 
 impl Models {
@@ -73,6 +84,18 @@ impl Models {
         self.served.iter().map(Served::get)
     }
 
+    /// Runs a window of full length through each, see [`Classifier::warm_up`].
+    ///
+    /// # Errors
+    /// That of the first that fails.
+    pub async fn warm_up(&self) -> Result<(), WarmUpError> {
+        for classifier in self.iter() {
+            let failed = |source| WarmUpError { model: classifier.info().name.clone(), source };
+            classifier.warm_up().await.map_err(failed)?;
+        }
+        Ok(())
+    }
+
     /// Those that were replaced and are still at their last documents.
     pub(crate) fn retiring(&self) -> impl Iterator<Item = Arc<Classifier>> + '_ {
         self.served.iter().filter_map(|served| served.replaced.read().upgrade())
@@ -82,9 +105,10 @@ impl Models {
     /// the name is one of those served.
     pub(super) fn replace(&self, classifier: Arc<Classifier>) -> Option<Arc<Classifier>> {
         let served = self.find(&classifier.info().name)?;
-        let old = std::mem::replace(&mut *served.current.write(), classifier);
-        *served.replaced.write() = Arc::downgrade(&old);
-        Some(old)
+        let mut current = served.current.write();
+        // Before anybody can see the new one: a drain in between would forget the old one.
+        *served.replaced.write() = Arc::downgrade(&current);
+        Some(std::mem::replace(&mut *current, classifier))
     }
 
     fn find(&self, name: &str) -> Option<&Served> {

@@ -29,7 +29,7 @@ use super::telemetry::{Metrics, Monitoring, Observability, Observer};
 use super::tls::Tls;
 use super::watched::FileError;
 use crate::engine::DrainReport;
-use crate::pipeline::{ClassifyError, Models, SettingError};
+use crate::pipeline::{Models, SettingError, WarmUpError};
 
 /// How a server ended.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -59,13 +59,8 @@ pub enum ServeError {
         source: std::io::Error,
     },
     /// A model loads but does not run.
-    #[error("model {model:?} fails on its first document: {source}")]
-    WarmUp {
-        /// The model's name.
-        model: String,
-        /// Why it fails.
-        source: ClassifyError,
-    },
+    #[error(transparent)]
+    WarmUp(#[from] WarmUpError),
     /// The API's own description cannot be read.
     #[error("the reflection service does not start: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
@@ -246,7 +241,7 @@ impl Running {
         let mut shutdown = pin!(shutdown);
         tokio::select! {
             () = &mut shutdown => {}
-            warm = self.warm_up() => {
+            warm = self.models.warm_up() => {
                 warm?;
                 self.lifecycle.advance(Phase::Serving);
                 self.report(ServingStatus::Serving).await;
@@ -255,17 +250,6 @@ impl Running {
             }
         }
         Ok(self.drain().await)
-    }
-
-    async fn warm_up(&self) -> Result<(), ServeError> {
-        for classifier in self.models.iter() {
-            let model = &classifier.info().name;
-            classifier
-                .warm_up()
-                .await
-                .map_err(|source| ServeError::WarmUp { model: model.clone(), source })?;
-        }
-        Ok(())
     }
 
     async fn drain(&self) -> (Instant, ServeReport) {

@@ -3,8 +3,7 @@
 use std::ops::Range;
 
 /// Ranges of at most `capacity` tokens that cover `tokens` tokens, each starting
-/// `stride` tokens after the one before. A text of no tokens has one empty window,
-/// so that a headline alone is read too.
+/// `stride` tokens after the one before. A text of no tokens has one empty window.
 ///
 /// A stride of zero, or one past `capacity`, would never end or leave a gap; it is
 /// brought into `1..=capacity`.

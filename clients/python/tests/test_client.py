@@ -189,9 +189,8 @@ def test_an_async_stream_outlives_its_server(tmp_path: Path) -> None:
 
 def test_overload_is_waited_out(tmp_path: Path) -> None:
     # Room for one document of this length; interactive calls beyond it are refused with a time to come back.
-    tight = [
-        f"--set=engine.{key}=512" for key in ("max_queued_tokens", "max_queued_tokens_per_client", "max_batch_tokens")
-    ]
+    tight = [f"--set=engine.{key}=512" for key in ("max_queued_tokens_per_client", "max_batch_tokens")]
+    tight.append("--set=engine.max_queued_tokens=683")  # three quarters of it must hold a window
     text = " ".join(map(article, range(25)))
     refusals, answers = [], []
 

@@ -37,7 +37,7 @@ pub struct ModelIdentity {
     pub revision: String,
     /// SHA-256 of its weights.
     pub digest: String,
-    /// SHA-256 of its configuration and tokenizer.
+    /// SHA-256 of all that decides its answers: see [`ModelInfo::fingerprint`](crate::pipeline::ModelInfo::fingerprint).
     pub config_digest: String,
     /// The precision in which it runs.
     pub precision: String,

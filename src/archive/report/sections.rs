@@ -332,7 +332,7 @@ pub(super) fn provenance(summary: &Summary) -> String {
     let optional = |column: &Option<String>| column.as_deref().unwrap_or("none").to_owned();
     let about = [
         ("weights, SHA-256", model.digest.clone()),
-        ("configuration, SHA-256", model.config_digest.clone()),
+        ("weights and settings, SHA-256", model.config_digest.clone()),
         ("runs as", format!("{} on {}", model.precision, model.device)),
         ("text column", columns.text.clone()),
         ("title column", optional(&columns.title)),

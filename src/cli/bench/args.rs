@@ -10,7 +10,7 @@ use super::load::{Load, Timing};
 use super::{generate, texts};
 use crate::cli::exit::Failure;
 use crate::cli::local::ModelArg;
-use crate::cli::render;
+use crate::cli::output;
 use crate::nn::PrecisionChoice;
 use crate::pipeline::Document;
 
@@ -164,10 +164,13 @@ impl LoadArgs {
     /// # Errors
     /// If a file cannot be.
     pub(super) fn check_outputs(&self) -> Result<(), Failure> {
-        if let Some(path) = self.json.as_ref().filter(|path| path.as_os_str() != "-") {
-            render::check_writable("--json", path)?;
-        }
-        self.plot.as_ref().map_or(Ok(()), |path| render::check_writable("--plot", path))
+        let json = self.json.as_ref().filter(|_| !self.prints_json());
+        json.into_iter().chain(&self.plot).try_for_each(|path| output::check(path))
+    }
+
+    /// Whether JSON is printed in place of the table.
+    pub(super) fn prints_json(&self) -> bool {
+        self.json.as_ref().is_some_and(|path| path.as_os_str() == "-")
     }
 }
 

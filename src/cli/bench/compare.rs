@@ -3,7 +3,6 @@
 use std::io::{Result, Write};
 use std::path::PathBuf;
 
-use anyhow::Context;
 use clap::{Args, ValueEnum};
 
 use super::report::{self, Latency, Point, Repeat, Report};
@@ -14,6 +13,7 @@ use crate::cli::exit::Failure;
 ///
 /// A ratio stands with its spread: from the lowest of B over the highest of A to the highest of
 /// B over the lowest of A, of the repeats. Where it contains 1, the two may well be equal.
+/// Latency is of the documents that were answered, so what was not is said beside it.
 #[derive(Debug, Args)]
 pub(super) struct CompareArgs {
     /// What was before
@@ -66,7 +66,7 @@ pub(super) fn run(args: &CompareArgs) -> anyhow::Result<()> {
         return Err(Failure::Usage(message).into());
     }
     let mut out = std::io::stdout().lock();
-    print(&mut out, &a, &b, &differences).context("the table cannot be printed")
+    Ok(print(&mut out, &a, &b, &differences).map_err(Failure::print)?)
 }
 
 fn differences(a: &Report, b: &Report) -> Vec<(Difference, String)> {
@@ -131,18 +131,22 @@ fn print(
         "\n{:<28}  {:>12}  {:>12}  {:>21}  {:>21}  {:>21}",
         "", "A tokens/s", "B tokens/s", "tokens/s B/A", "p50 B/A", "p99 B/A"
     )?;
-    row(out, "best", &a.best, &b.best)?;
+    // Another's server does not say how large its batches are.
+    let one_is_unknown = a.best.batch_tokens.is_none() != b.best.batch_tokens.is_none();
+    let by_load = one_is_unknown && has_one_batch_size(a) && has_one_batch_size(b);
+    let name = if by_load { Point::load } else { Point::name };
+    row(out, "best", &a.best, &b.best, name(&a.best) == name(&b.best))?;
     for point in &a.points {
-        let name = point.name();
-        match b.points.iter().find(|other| other.name() == name) {
-            Some(other) => row(out, &name, point, other)?,
-            None => writeln!(out, "{name:<28}  only in A")?,
+        let label = name(point);
+        match b.points.iter().find(|other| name(other) == label) {
+            Some(other) => row(out, &label, point, other, true)?,
+            None => writeln!(out, "{label:<28}  only in A")?,
         }
     }
     for point in &b.points {
-        let name = point.name();
-        if !a.points.iter().any(|other| other.name() == name) {
-            writeln!(out, "{name:<28}  only in B")?;
+        let label = name(point);
+        if !a.points.iter().any(|other| name(other) == label) {
+            writeln!(out, "{label:<28}  only in B")?;
         }
     }
     if a.settings.repeat.min(b.settings.repeat) < 2 {
@@ -151,17 +155,34 @@ fn print(
     Ok(())
 }
 
-fn row(out: &mut impl Write, name: &str, a: &Point, b: &Point) -> Result<()> {
+fn has_one_batch_size(report: &Report) -> bool {
+    report.points.iter().all(|point| point.batch_tokens == report.best.batch_tokens)
+}
+
+/// Latency is compared of the same load alone.
+fn row(out: &mut impl Write, name: &str, a: &Point, b: &Point, same_load: bool) -> Result<()> {
     let tokens = ratio(a, b, |repeat| Some(repeat.tokens_per_s));
     let latency = |value: fn(&Latency) -> u64| {
         ratio(a, b, move |repeat| repeat.latency_us.as_ref().map(|latency| value(latency) as f64))
     };
     write!(out, "{name:<28}  {:>12.0}  {:>12.0}", a.tokens_per_s, b.tokens_per_s)?;
+    let latency = |value| latency(value).filter(|_| same_load);
     for ratio in [tokens, latency(|latency| latency.p50), latency(|latency| latency.p99)] {
         let text = ratio.map_or("-".to_owned(), |Ratio { middle, lowest, highest }| {
             format!("{middle:.3} ({lowest:.3}–{highest:.3})")
         });
         write!(out, "  {text:>21}")?;
+    }
+    if !same_load {
+        write!(out, "  A {}, B {}", a.name(), b.name())?;
+    }
+    for (side, point) in [("A", a), ("B", b)] {
+        if !point.errors.is_empty() {
+            write!(out, "  {side} {:.1} % not answered", point.share_of_errors() * 100.0)?;
+        }
+        if point.cached > 0 {
+            write!(out, "  {side} {} from a cache", point.cached)?;
+        }
     }
     writeln!(out)
 }

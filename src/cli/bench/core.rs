@@ -15,6 +15,7 @@ use super::model::{Loaded, batch_tokens, engine_config};
 use super::sweep::{self, Subject};
 use super::tally::{Done, Outcome};
 use super::work::Work;
+use crate::cli::output;
 use crate::engine::{Admission, Engine, EngineError, Job};
 use crate::nn::cpu::measure;
 
@@ -55,6 +56,7 @@ pub(super) fn run(args: &CoreArgs) -> anyhow::Result<()> {
     args.load.loads()?;
     let batches = batch_tokens(&args.engine)?;
     args.load.check_outputs()?;
+    args.logits.as_ref().map_or(Ok(()), |path| output::check(path))?;
     // Before the model, which takes longer to load than a mistake to find.
     let texts = if args.ids.is_some() { Vec::new() } else { args.texts.read()? };
     let loaded = Loaded::load(&args.engine)?;

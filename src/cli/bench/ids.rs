@@ -14,12 +14,22 @@ pub(super) type Sequences = Vec<Vec<u32>>;
 #[serde(untagged, expecting = "expected [ids], {\"ids\": [ids]} or {\"windows\": [[ids], …]}")]
 enum Row {
     Bare(Vec<u32>),
-    Ids { ids: Vec<u32> },
-    Windows { windows: Sequences },
+    Ids {
+        ids: Vec<u32>,
+    },
+    Windows {
+        windows: Sequences,
+    },
+    /// A document that `tasnif prepare` has refused.
+    Refused {
+        #[serde(rename = "error")]
+        _error: String,
+    },
 }
 
 /// Reads at most `limit` documents of `path` for a model that has `vocab_size` tokens and reads
-/// `max_tokens` at a time.
+/// `max_tokens` at a time. Those that `tasnif prepare` has refused are left out, with a warning
+/// that says how many.
 ///
 /// # Errors
 /// If the file cannot be read or is empty, or a line is not a document that the model can read;
@@ -30,17 +40,26 @@ pub(super) fn read(
     vocab_size: usize,
     max_tokens: usize,
 ) -> anyhow::Result<Vec<Sequences>> {
+    let mut refused = 0_usize;
     let parse = |line: &str| {
         let row = serde_json::from_str(line).map_err(|error| error.to_string())?;
         let sequences = match row {
             Row::Bare(ids) | Row::Ids { ids } => vec![ids],
             Row::Windows { windows } => windows,
+            Row::Refused { .. } => {
+                refused += 1;
+                return Ok(None);
+            }
         };
         check(&sequences, vocab_size, max_tokens)?;
-        Ok(sequences)
+        Ok(Some(sequences))
     };
-    let rows = lines::read(path, limit, parse)?;
-    Ok(rows.into_iter().map(|(_, sequences): Numbered<_>| sequences).collect())
+    let rows = lines::read(path, limit, parse);
+    if refused > 0 {
+        let name = path.display();
+        tracing::warn!("{name}: documents that `tasnif prepare` refused are left out: {refused}");
+    }
+    Ok(rows?.into_iter().map(|(_, sequences): Numbered<_>| sequences).collect())
 }
 
 fn check(sequences: &Sequences, vocab_size: usize, max_tokens: usize) -> Result<(), String> {

@@ -7,25 +7,24 @@ use std::path::Path;
 use anyhow::Context;
 
 use crate::cli::exit::Failure;
+use crate::cli::prepare::MAX_LINE_BYTES;
 
-/// Bytes of a line, at most.
-const MAX_LINE_BYTES: u64 = 16 << 20;
 /// Bytes read of a file, at most: all of its documents are held in memory.
 const MAX_FILE_BYTES: u64 = 1 << 30;
 
 /// A line that is not blank, with its number from 1.
 pub(super) type Numbered<T> = (u64, T);
 
-/// What `parse` makes of each line of `path` that is not blank, at most `limit` of them. It has
-/// the line without spaces around it.
+/// What `parse` makes of each line of `path` that is not blank, at most `limit` of them; a line of
+/// which it makes nothing is left out. It has the line without spaces around it.
 ///
 /// # Errors
-/// If the file cannot be read or has no such line, or, with the line's number, if a line is too
-/// long, not UTF-8, or refused by `parse`.
+/// If the file cannot be read or nothing is made of it, or, with the line's number, if a line is
+/// too long, not UTF-8, or refused by `parse`.
 pub(super) fn read<T>(
     path: &Path,
     limit: usize,
-    mut parse: impl FnMut(&str) -> Result<T, String>,
+    mut parse: impl FnMut(&str) -> Result<Option<T>, String>,
 ) -> anyhow::Result<Vec<Numbered<T>>> {
     let name = path.display();
     let file =
@@ -51,9 +50,13 @@ pub(super) fn read<T>(
             return Err(refuse(format!("{problem}; --documents N takes the first N")).into());
         }
         let text = str::from_utf8(&line).map_err(|error| refuse(format!("not UTF-8: {error}")))?;
-        let text = text.trim();
-        if !text.is_empty() {
-            parsed.push((number, parse(text).map_err(refuse)?));
+        // A file that was written on Windows may begin with a byte order mark.
+        let text = text.strip_prefix('\u{feff}').filter(|_| number == 1).unwrap_or(text).trim();
+        if text.is_empty() {
+            continue;
+        }
+        if let Some(document) = parse(text).map_err(refuse)? {
+            parsed.push((number, document));
         }
     }
     if parsed.is_empty() {

@@ -3,10 +3,9 @@
 use std::io::{BufWriter, Write};
 use std::path::Path;
 
-use anyhow::Context;
-
 use super::ids::Sequences;
 use crate::bundle::Task;
+use crate::cli::exit::Failure;
 use crate::nn::Encoder;
 use crate::pipeline::document_logits;
 
@@ -19,14 +18,14 @@ pub(super) fn write(
     tasks: &[Task],
     documents: &[Sequences],
 ) -> anyhow::Result<()> {
-    let context = || format!("{} cannot be written", path.display());
-    let file = std::fs::File::create(path).with_context(context)?;
+    let failed = |error| Failure::write(path, error);
+    let file = std::fs::File::create(path).map_err(failed)?;
     let mut out = BufWriter::new(file);
     for document in documents {
         let logits = document_logits(encoder, std::slice::from_ref(document), tasks)?;
         let logits: Vec<f32> = logits.into_iter().flatten().flatten().collect();
-        serde_json::to_writer(&mut out, &logits).with_context(context)?;
-        writeln!(out).with_context(context)?;
+        serde_json::to_writer(&mut out, &logits).map_err(|error| failed(error.into()))?;
+        writeln!(out).map_err(failed)?;
     }
-    out.flush().with_context(context)
+    Ok(out.flush().map_err(failed)?)
 }

@@ -6,8 +6,8 @@
 //! | `core`, `serve` | the subjects: the engine in process, and the server over gRPC |
 //! | `model` | the model that is measured |
 //! | `work`, `ids`, `texts`, `generate`, `lines` | the documents that are sent, and what they are together |
+//! | `logits` | what the model says of them, for another engine's to be compared with |
 //! | `load`, `tally` | closed and open loops, and what is counted of them |
-//! | `operations` | the arithmetic that a document takes, and the machine's peak |
 //! | `sweep`, `report`, `machine` | all points with repeats, and the JSON of them |
 //! | `table`, `plot` | the same for people |
 //! | `compare` | two reports side by side |
@@ -22,7 +22,6 @@ mod load;
 mod logits;
 mod machine;
 mod model;
-mod operations;
 mod plot;
 mod report;
 mod serve;

@@ -9,7 +9,6 @@ use rayon::prelude::*;
 use super::args::EngineArgs;
 use super::ids::Sequences;
 use super::lines::Numbered;
-use super::operations;
 use super::report;
 use crate::bundle::Bundle;
 use crate::cli::exit::Failure;
@@ -81,10 +80,9 @@ impl Loaded {
 
     /// The operations that each document takes.
     pub(super) fn operations(&self, documents: &[Sequences]) -> Vec<f64> {
-        let lengths = |sequences: &Sequences| {
-            operations::operations(&self.bundle.config, sequences.iter().map(Vec::len))
-        };
-        documents.iter().map(lengths).collect()
+        let of =
+            |document: &Sequences| self.bundle.config.operations(document.iter().map(Vec::len));
+        documents.iter().map(of).collect()
     }
 }
 

@@ -186,16 +186,27 @@ impl Point {
         }
     }
 
-    /// What it has in common with the same point of another measurement.
-    pub(super) fn name(&self) -> String {
-        let load = match self.mode {
+    /// How documents were sent.
+    pub(super) fn load(&self) -> String {
+        match self.mode {
             Mode::Closed => format!("closed {}", self.concurrency.unwrap_or_default()),
             Mode::Open => format!("open {}/s", self.rate.unwrap_or_default()),
-        };
-        match self.batch_tokens {
-            Some(tokens) => format!("{load}, batch {tokens}"),
-            None => load,
         }
+    }
+
+    /// What it has in common with the same point of another measurement.
+    pub(super) fn name(&self) -> String {
+        match self.batch_tokens {
+            Some(tokens) => format!("{}, batch {tokens}", self.load()),
+            None => self.load(),
+        }
+    }
+
+    /// The share of documents that were not answered.
+    pub(super) fn share_of_errors(&self) -> f64 {
+        let errors: u64 = self.errors.values().sum();
+        let answered = self.latency_us.map_or(0, |latency| latency.count);
+        errors as f64 / (errors + answered).max(1) as f64
     }
 
     /// Throughput over latency (Kleinrock's power), which is largest where more load begins to

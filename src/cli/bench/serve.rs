@@ -269,7 +269,7 @@ impl Remote {
 impl Target for Remote {
     async fn call(&self, index: usize) -> Outcome {
         let answer = self.classify(index).await;
-        let answer = answer.map_err(|status| format!("{:?}", status.code()))?;
+        let answer = answer.map_err(|status| format!("{:?}", client::code(&status)))?;
         let usage = answer.classification.and_then(|answer| answer.usage).unwrap_or_default();
         let operations = self.0.operations.get(index).copied().unwrap_or_default();
         Ok(Done { tokens: usage.tokens.into(), operations, cached: usage.cached })

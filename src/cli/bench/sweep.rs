@@ -1,5 +1,8 @@
 //! All points of a measurement, each several times.
 
+use std::io;
+use std::path::Path;
+
 use anyhow::Context;
 use chrono::{DateTime, SecondsFormat, Utc};
 
@@ -10,7 +13,8 @@ use super::report::{self, Model, Point, Report, SCHEMA, Settings};
 use super::tally::Sample;
 use super::work::Work;
 use super::{plot, table};
-use crate::cli::render;
+use crate::cli::exit::Failure;
+use crate::cli::{output, render};
 
 /// A target with the tokens that its batches have at most, if that is known.
 pub(super) type Setting<T> = (Option<usize>, T);
@@ -114,20 +118,30 @@ fn nothing_answered(points: &[Point]) -> String {
     format!("no document was answered: {}", codes.join(", "))
 }
 
+/// Whatever becomes of one of them, the others are written: what was measured took its time.
 fn write(report: &Report, args: &LoadArgs) -> anyhow::Result<()> {
-    if let Some(path) = &args.plot {
-        let svg = plot::draw(report).map_err(|error| anyhow::anyhow!("cannot draw: {error}"))?;
-        std::fs::write(path, svg).with_context(|| format!("cannot write {}", path.display()))?;
-    }
-    let mut out = std::io::stdout().lock();
-    if let Some(path) = &args.json {
-        if path.as_os_str() == "-" {
-            return render::json(&mut out, report).context("the report cannot be printed");
-        }
-        let mut json = Vec::new();
-        render::json(&mut json, report)
-            .and_then(|()| std::fs::write(path, json))
-            .with_context(|| format!("cannot write {}", path.display()))?;
-    }
-    table::print(&mut out, report).context("the table cannot be printed")
+    let json = args.json.as_ref().filter(|_| !args.prints_json());
+    let written = [
+        json.map_or(Ok(()), |path| write_json(report, path)),
+        args.plot.as_ref().map_or(Ok(()), |path| write_plot(report, path)),
+        // Last: a reader that leaves is no failure, and must hide none.
+        print(report, args.prints_json()).map_err(|error| Failure::print(error).into()),
+    ];
+    written.into_iter().collect()
+}
+
+fn write_json(report: &Report, path: &Path) -> anyhow::Result<()> {
+    let mut json = Vec::new();
+    render::json(&mut json, report)?;
+    Ok(output::write(path, &json)?)
+}
+
+fn print(report: &Report, as_json: bool) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    if as_json { render::json(&mut out, report) } else { table::print(&mut out, report) }
+}
+
+fn write_plot(report: &Report, path: &Path) -> anyhow::Result<()> {
+    let svg = plot::draw(report).map_err(|error| anyhow::anyhow!("cannot draw: {error}"))?;
+    Ok(output::write(path, svg.as_bytes())?)
 }

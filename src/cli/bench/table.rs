@@ -2,7 +2,7 @@
 
 use std::io::{Result, Write};
 
-use super::report::{Mode, Point, Report};
+use super::report::{Point, Report};
 
 /// Prints `report` as a table.
 pub(super) fn print(out: &mut impl Write, report: &Report) -> Result<()> {
@@ -59,10 +59,7 @@ fn head(out: &mut impl Write, report: &Report) -> Result<()> {
 
 fn row(out: &mut impl Write, point: &Point, share: bool, best: bool) -> Result<()> {
     let batch = point.batch_tokens.map_or("-".to_owned(), |tokens| tokens.to_string());
-    let load = match point.mode {
-        Mode::Closed => format!("closed {}", point.concurrency.unwrap_or_default()),
-        Mode::Open => format!("open {}/s", point.rate.unwrap_or_default()),
-    };
+    let load = point.load();
     let documents: Vec<f64> = point.repeats.iter().map(|repeat| repeat.documents_per_s).collect();
     let tokens: Vec<f64> = point.repeats.iter().map(|repeat| repeat.tokens_per_s).collect();
     write!(

@@ -22,9 +22,9 @@ pub(super) fn read(path: &Path, limit: usize) -> anyhow::Result<Vec<Numbered<Doc
     let mut json = None;
     lines::read(path, limit, |line| {
         if !*json.get_or_insert_with(|| line.starts_with('{')) {
-            return Ok(Document { text: line.to_owned(), ..Document::default() });
+            return Ok(Some(Document { text: line.to_owned(), ..Document::default() }));
         }
         let Row { title, text } = serde_json::from_str(line).map_err(|error| error.to_string())?;
-        Ok(Document { id: String::new(), title: title.unwrap_or_default(), text })
+        Ok(Some(Document { id: String::new(), title: title.unwrap_or_default(), text }))
     })
 }

@@ -11,6 +11,7 @@ use anyhow::Context;
 
 pub(super) use self::args::ScoreArgs;
 
+use super::exit::Failure;
 use super::local;
 use super::progress;
 use super::settings::Settings;
@@ -40,7 +41,6 @@ pub(super) fn run(args: &ScoreArgs) -> anyhow::Result<ExitCode> {
         workers: 0,
         ..EngineConfig::default()
     };
-    let directory = local::directory(args.model.as_ref())?;
     let models = args.model.iter().cloned().collect();
     let settings = Settings {
         models,
@@ -51,12 +51,14 @@ pub(super) fn run(args: &ScoreArgs) -> anyhow::Result<ExitCode> {
     };
     let models = local::load_reloadable(&settings)?.models;
     let classifier = models.get("").context("no model is loaded")?;
+    // One that answers nothing would refuse every row.
+    runtime.block_on(models.warm_up())?;
 
     let counters = Progress::default();
     let shown = progress::Shown::new(args.quiet);
     let summary = std::thread::scope(|scope| {
         let showing = scope.spawn(|| shown.run(&counters));
-        let result = archive.score(&classifier, &directory, runtime.handle(), &counters, &stop);
+        let result = archive.score(&classifier, runtime.handle(), &counters, &stop);
         shown.stop();
         showing.thread().unpark();
         result
@@ -70,7 +72,7 @@ pub(super) fn run(args: &ScoreArgs) -> anyhow::Result<ExitCode> {
     } else {
         summary::print(&mut out, &summary, &counters.snapshot(), shown.elapsed())
     }
-    .context("the summary cannot be printed")?;
+    .map_err(Failure::print)?;
     Ok(ExitCode::SUCCESS)
 }
 

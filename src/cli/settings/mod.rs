@@ -9,7 +9,8 @@ mod tests;
 
 use serde::{Deserialize, Serialize};
 
-pub(super) use self::layers::Layers;
+pub(super) use self::layers::{Flag, Layers, environment};
+use super::exit::Failure;
 use super::local::ModelArg;
 use crate::engine::EngineConfig;
 use crate::nn::{self, PrecisionChoice};
@@ -44,6 +45,18 @@ pub(super) struct Settings {
     pub(super) tracing: TracingConfig,
     /// Log lines.
     pub(super) log: LogConfig,
+}
+
+/// The log of a command that has no settings, as the environment and `flags` say.
+///
+/// # Errors
+/// If they say what cannot be.
+pub(super) fn log(flags: Vec<Flag>) -> Result<LogConfig, Failure> {
+    let mut environment = environment();
+    environment.retain(|(variable, _)| layers::is_of_log(variable));
+    let layers = Layers { file: None, environment, flags, pairs: Vec::new() };
+    let settled = layers.settle().map_err(|error| Failure::Usage(error.to_string()));
+    Ok(settled?.0.log)
 }
 
 impl Settings {

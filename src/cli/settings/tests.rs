@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::layers::{Layers, SettingsError};
+use super::layers::SettingsError;
 use super::*;
 
 const EXAMPLE: &str = include_str!("../../../tasnif.example.toml");
@@ -13,6 +13,15 @@ fn settle(
     environment: &[(&str, &str)],
     pairs: &[&str],
 ) -> Result<(Settings, Vec<String>), SettingsError> {
+    settle_flags(file, environment, Vec::new(), pairs)
+}
+
+fn settle_flags(
+    file: &str,
+    environment: &[(&str, &str)],
+    flags: Vec<Flag>,
+    pairs: &[&str],
+) -> Result<(Settings, Vec<String>), SettingsError> {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("tasnif.toml");
     std::fs::write(&path, file).unwrap();
@@ -20,6 +29,7 @@ fn settle(
     Layers {
         file: Some(&path),
         environment: environment.iter().map(owned).collect(),
+        flags,
         pairs: pairs.iter().map(ToString::to_string).collect(),
     }
     .settle()
@@ -85,6 +95,35 @@ fn each_layer_goes_over_those_before_it() {
 }
 
 #[test]
+fn the_log_has_a_variable_of_every_command_under_its_own_and_under_flags() {
+    let log = |file: &str, environment: &[(&str, &str)], flags, pairs: &[&str]| {
+        settle_flags(file, environment, flags, pairs).unwrap().0.log.filter
+    };
+    let flag = || Flag { name: "--log", key: "log.filter", value: "flag".into() };
+    let file = "[log]\nfilter = \"file\"";
+    let short = ("TASNIF_LOG", "short");
+    let exact = ("TASNIF_LOG_FILTER", "exact");
+    assert_eq!(log(file, &[("TASNIF_LOG", "")], vec![], &[]), "file");
+    assert_eq!(log(file, &[short], vec![], &[]), "short");
+    assert_eq!(log(file, &[exact, short], vec![], &[]), "exact");
+    assert_eq!(log(file, &[short, exact], vec![], &[]), "exact");
+    assert_eq!(log(file, &[short, exact], vec![flag()], &[]), "flag");
+    assert_eq!(log(file, &[short], vec![flag()], &["log.filter=pair"]), "pair");
+    let empty = settle("[log]\nformat = \"json\"", &[("TASNIF_LOG_FORMAT", "")], &[]).unwrap();
+    assert_eq!(empty.0.log.format, crate::server::LogFormat::Json);
+}
+
+#[test]
+fn a_model_may_have_a_comma_in_its_path() {
+    let path = "models/a,b";
+    let flag = Flag { name: "--model", key: "models", value: vec![path].into() };
+    let (settings, _) = settle_flags("", &[], vec![flag], &[]).unwrap();
+    assert_eq!(settings.models, [path.parse().unwrap()]);
+    let printed = toml::to_string(&settings).unwrap();
+    assert_eq!(settle(&printed, &[], &[]).unwrap().0, settings);
+}
+
+#[test]
 fn what_is_printed_can_be_read_back() {
     let (settings, _) = settle(
         "",
@@ -125,13 +164,53 @@ fn a_value_of_the_wrong_kind_names_its_setting_and_where_it_is() {
 }
 
 #[test]
+fn what_cannot_be_is_told_with_the_layer_that_says_it() {
+    let bad = [
+        ("server.drain_timeout", "soon"),
+        ("server.listen", "here"),
+        ("precision", "int4"),
+        ("threads", "99999999"),
+        ("threads", "2.7"),
+        ("server.max_connections", "2.7"),
+        ("server.max_connections", "-1"),
+        ("log.format", "xml"),
+    ];
+    for (key, value) in bad {
+        let table = key.split_once('.').map_or(String::new(), |(table, _)| format!("[{table}]\n"));
+        let last = key.rsplit('.').next().unwrap();
+        // A number as it is: one that is not whole must not be rounded.
+        let is_number = value.parse::<f64>().is_ok();
+        let written = if is_number { value.to_owned() } else { format!("{value:?}") };
+        let file = format!("{table}{last} = {written}");
+        let variable = format!("TASNIF_{}", key.replace('.', "_").to_uppercase());
+        let environment = [(variable.as_str(), value)];
+        let pair = format!("{key}={value}");
+        let flags = vec![Flag { name: "--the-flag", key, value: value.into() }];
+        let of_flag = settle_flags(&file, &environment, flags, &[]).unwrap_err().to_string();
+        let told = [
+            ("tasnif.toml: ".to_owned(), refused(&file, &[], &[])),
+            (format!("{variable}: "), refused(&file, &environment, &[])),
+            ("--the-flag: ".to_owned(), of_flag),
+            (format!("--set {key}: "), refused(&file, &environment, &[&pair])),
+        ];
+        for (origin, error) in told {
+            assert!(error.contains(&origin) && error.contains(key), "{key}, {origin}: {error}");
+        }
+    }
+    let error = refused("models = [\"a\", \"b=\"]", &[], &[]);
+    assert!(error.contains("tasnif.toml: expected PATH or NAME=PATH"), "{error}");
+    let (settings, _) = settle("[tracing]\nsample_ratio = 0.5", &[], &[]).unwrap();
+    assert_eq!(settings.tracing.sample_ratio, 0.5);
+}
+
+#[test]
 fn a_variable_that_is_almost_a_setting_is_told_and_others_are_left_alone() {
     let environment = [
         ("TASNIF_SERVER_MAX_CONECTIONS", "1"),
         // Those that Kubernetes makes for a service of this name.
         ("TASNIF_SERVICE_HOST", "10.0.0.1"),
         ("TASNIF_PORT", "tcp://10.0.0.1:50051"),
-        ("TASNIF_LOG", "debug"),
+        ("TASNIF_CONFIG", "tasnif.toml"),
         ("PATH", "/bin"),
     ];
     let (settings, warnings) = settle("", &environment, &[]).unwrap();

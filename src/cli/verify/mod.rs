@@ -2,7 +2,7 @@
 
 mod table;
 
-use std::io::{self, Write};
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -11,10 +11,11 @@ use clap::Args;
 
 use super::exit::Failure;
 use super::local::{self, ModelArg};
+use super::output::{self, Printed};
 use super::progress::Shown;
 use super::render;
 use crate::archive::{Compared, Documents, Engines, GoldColumn, Labels, Progress};
-use crate::bundle::{Bundle, Precision};
+use crate::bundle::{Bundle, BundleError, Precision};
 use crate::nn;
 use crate::pipeline::LoadError;
 
@@ -88,40 +89,41 @@ pub(super) fn run(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
         Some(path) if path.as_os_str() == "-" => (None, true),
         path => (path.as_ref(), false),
     };
-    json.map_or(Ok(()), |path| render::check_writable("--json", path))?;
+    json.map_or(Ok(()), |path| output::check(path))?;
     let threads = args.threads.map_or_else(nn::default_threads, usize::from);
     nn::configure_threads(threads).context("threads cannot be set up")?;
     let precisions = args.precisions();
     let engines = Engines::load(bundle, &precisions).map_err(|error| model(error.into()))?;
 
-    let mut out: Box<dyn Write> =
-        if printed { Box::new(io::sink()) } else { Box::new(io::stdout().lock()) };
-    table::heading(&mut out, engines.bundle())?;
+    let mut out = Printed::new(!printed);
+    table::heading(&mut out, engines.bundle()).map_err(Failure::print)?;
     let mut sets = Vec::new();
     for documents in documents {
         let compared = shown(&engines, documents, args.quiet)?;
-        table::compared(&mut out, &compared)?;
+        table::compared(&mut out, &compared).map_err(Failure::print)?;
         sets.push(compared);
     }
     let failures = failures(&sets);
-    if args.record {
-        let passing = recorded(engines.bundle(), &sets, &failures);
-        Bundle::record_precisions(&directory, &passing).map_err(|error| model(error.into()))?;
-        let mut little = precisions;
-        little.retain(|one| {
-            *one != Precision::F32 && !fails(&failures, *one) && !passing.contains(one)
-        });
-        table::recorded(&mut out, &passing, &little)?;
-    }
     if printed || json.is_some() {
         let results = table::Results::new(engines.bundle(), threads, &sets, &failures);
         let mut text = Vec::new();
         render::json(&mut text, &results)?;
         match json {
-            None => io::stdout().write_all(&text).context("the results cannot be printed"),
-            Some(path) => std::fs::write(path, text)
-                .with_context(|| format!("cannot write {}", path.display())),
+            None => Printed::new(true).write_all(&text).map_err(Failure::print),
+            Some(path) => output::write(path, &text),
         }?;
+    }
+    if args.record {
+        let passing = recorded(engines.bundle(), &sets, &failures);
+        Bundle::record_precisions(&directory, &passing).map_err(|error| match error {
+            BundleError::Write { file, source } => Failure::write(&file, source),
+            other => model(other.into()),
+        })?;
+        let mut little = precisions;
+        little.retain(|one| {
+            *one != Precision::F32 && !fails(&failures, *one) && !passing.contains(one)
+        });
+        table::recorded(&mut out, &passing, &little).map_err(Failure::print)?;
     }
     if failures.is_empty() {
         return Ok(ExitCode::SUCCESS);
@@ -149,8 +151,9 @@ impl VerifyArgs {
             aliases: self.aliases.iter().cloned().collect(),
             limit: self.limit.unwrap_or_default(),
         };
-        let open = |path| Ok(Documents::open(path, &labels, &bundle.tasks)?);
-        self.data.iter().map(|path| open(path)).collect()
+        let open = |path: &PathBuf| Documents::open(path, &labels, &bundle.tasks);
+        let opened = self.data.iter().map(open).collect::<Result<_, _>>();
+        Ok(opened.map_err(Failure::from)?)
     }
 }
 
@@ -211,8 +214,8 @@ fn shown(engines: &Engines, documents: Documents, quiet: bool) -> anyhow::Result
         shown.stop();
         showing.thread().unpark();
         compared
-    })?;
-    Ok(compared)
+    });
+    Ok(compared.map_err(Failure::from)?)
 }
 
 fn precision(text: &str) -> Result<Precision, String> {

@@ -26,7 +26,7 @@ impl Default for LogConfig {
 
 /// The form of a log line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "lowercase", try_from = "String")]
 pub enum LogFormat {
     /// For people.
     #[default]
@@ -50,6 +50,14 @@ pub enum LogError {
     /// Something else in the process logs already.
     #[error("logging is set up already: {0}")]
     Already(#[from] tracing_subscriber::util::TryInitError),
+}
+
+impl TryFrom<String> for LogFormat {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
 }
 
 impl FromStr for LogFormat {

@@ -108,41 +108,30 @@ impl<K: Kernel> Packed<K> {
         let panels = weights.zip(columns).zip(&self.extras);
         for (panel, ((weights, ((scales, bias), sums)), extras)) in panels.enumerate() {
             let Some(out) = out.get_mut(panel * width..) else { return };
-            self.kernel.multiply(
-                &mut scope,
-                Panel {
-                    activations,
-                    stride,
-                    rows: &converted.rows,
-                    depth: self.depth,
-                    weights,
-                    scales,
-                    bias,
-                    sums,
-                    extras,
-                    out: &mut *out,
-                    out_stride: self.width(),
-                    expanded,
-                },
-            );
-            if closely.is_some() {
-                self.kernel.multiply(
+            let mut multiply = |(activations, stride), rows, bias, out: &mut [f32], out_stride| {
+                let (kernel, depth, expanded) = (self.kernel, self.depth, &mut *expanded);
+                kernel.multiply(
                     &mut scope,
                     Panel {
-                        activations: &rounded_off.values,
-                        stride: self.depth,
-                        rows: &rounded_off.rows,
-                        depth: self.depth,
+                        activations,
+                        stride,
+                        rows,
+                        depth,
                         weights,
                         scales,
-                        bias: zeros,
+                        bias,
                         sums,
                         extras,
-                        out: more,
-                        out_stride: width,
+                        out,
+                        out_stride,
                         expanded,
                     },
                 );
+            };
+            multiply((activations, stride), &converted.rows, bias, &mut *out, self.width());
+            if closely.is_some() {
+                let rest = (&*rounded_off.values, self.depth);
+                multiply(rest, &rounded_off.rows, zeros, more, width);
                 for (out, more) in out.chunks_mut(self.width()).zip(more.chunks_exact(width)) {
                     out.iter_mut().zip(more).for_each(|(out, more)| *out += more);
                 }
