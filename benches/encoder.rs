@@ -40,7 +40,7 @@ fn encoder(criterion: &mut Criterion) {
         group.sample_size(10).measurement_time(Duration::from_secs(5));
         for (name, lengths) in works {
             let batch = batch(lengths, bundle.config.vocab_size);
-            let operations = bundle.config.operations(lengths.iter().copied());
+            let operations = bundle.config.operations(&bundle.poolings(), lengths.iter().copied());
             group.throughput(Throughput::Elements(operations as u64));
             group.bench_function(name, |bencher| {
                 bencher.iter_batched(

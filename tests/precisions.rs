@@ -34,7 +34,7 @@ struct Shape {
     intermediate: usize,
 }
 
-const SHAPES: [Shape; 7] = [
+const SHAPES: [Shape; 8] = [
     Shape { kind: "bundle", hidden: 32, heads: 4, intermediate: 64 },
     // Nothing of these is a multiple of a register, a tile or a group of 4 values.
     Shape { kind: "bundle", hidden: 20, heads: 1, intermediate: 36 },
@@ -42,6 +42,8 @@ const SHAPES: [Shape; 7] = [
     Shape { kind: "roberta", hidden: 33, heads: 3, intermediate: 101 },
     Shape { kind: "xlm-roberta", hidden: 40, heads: 5, intermediate: 77 },
     Shape { kind: "bert", hidden: 72, heads: 1, intermediate: 289 },
+    // Whole panels, as real models have; of the last layer only the first token is read.
+    Shape { kind: "bert", hidden: 96, heads: 3, intermediate: 128 },
     Shape { kind: "xlm-roberta", hidden: 7, heads: 7, intermediate: 1 },
 ];
 
@@ -98,6 +100,39 @@ fn a_batch_within_another_equals_itself_to_the_last_bit() {
         let one = rayon::ThreadPoolBuilder::new().num_threads(1).build().expect("a thread starts");
         assert!(one.install(|| within(sequences)) > 2 * LAYERS, "{name}");
     });
+}
+
+#[test]
+fn the_last_layer_has_the_same_bits_for_the_first_token_alone() {
+    let on_cls = TinyTask { name: "topic", pooling: "cls", ..TOPIC };
+    let of_shape = |(hidden, heads, layers): (usize, usize, usize), tasks: &[TinyTask]| {
+        let mut tiny = Tiny::with_tasks(tasks);
+        tiny.config["hidden_size"] = json!(hidden);
+        tiny.config["num_attention_heads"] = json!(heads);
+        tiny.config["num_hidden_layers"] = json!(layers);
+        tiny.tensors.retain(|name, _| layers == LAYERS || !name.contains(".layer.1."));
+        tiny.resize(hidden, 64);
+        // Decided, so that nothing is computed closely on account of the other task.
+        for task in tasks {
+            fill(&mut tiny, &format!("heads.{}.bias", task.name), ..1, 99.0);
+        }
+        load(written(&tiny).path())
+    };
+    let one = rayon::ThreadPoolBuilder::new().num_threads(1).build().expect("a thread starts");
+    for shape in [(96, 3, LAYERS), (20, 1, LAYERS), (33, 3, 1)] {
+        let (both, first) =
+            (of_shape(shape, &[on_cls.clone(), SENTIMENT]), of_shape(shape, &[on_cls.clone()]));
+        let sequences = sequences(&first);
+        for precision in Precision::ALL {
+            let both = encode(&encoder(&both, PrecisionChoice::Exactly(precision)), &sequences);
+            let first = encoder(&first, PrecisionChoice::Exactly(precision));
+            for rows in [encode(&first, &sequences), one.install(|| encode(&first, &sequences))] {
+                for (both, first) in both.iter().zip(rows.iter()) {
+                    assert_eq!(bits(&both[..first.len()]), bits(first), "{precision} {shape:?}");
+                }
+            }
+        }
+    }
 }
 
 #[test]

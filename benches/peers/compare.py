@@ -36,7 +36,7 @@ def main():
     works, checked, calibration = work.make(options.model, options.docs, options.checked, options.texts)
     works = [each for each in works if each.name in (options.works or [each.name])]
     work.save(SCRATCH / "works.json", works, checked)
-    made = export(options.model, calibration, options.reuse_exports)
+    made = export(options, calibration)
     contestants, absent = choose(options, made)
     for contestant in contestants:
         if isinstance(contestant, tasnif.Tasnif):
@@ -53,7 +53,7 @@ def main():
         "seconds": options.seconds,
         "works": [describe(each) for each in works],
         "exports": made,
-        "engines": [vars(variant) | {"key": variant.key} for variant in engines.VARIANTS],
+        "engines": [described(variant, options) for variant in engines.VARIANTS],
         "absent": absent,
         "labels": {},
         "settings": {},
@@ -81,6 +81,11 @@ def arguments():
     parser.add_argument("--docs", type=int, default=4 * work.BLOCK, help=f"of mixed lengths; {work.BLOCK} × n")
     parser.add_argument("--checked", type=int, default=384, help="documents whose labels are compared")
     parser.add_argument("--texts", type=Path, help="JSON Lines (.gz) with `text` and `title`")
+    parser.add_argument(
+        "--cut-last-layer",
+        action="store_true",
+        help="OpenVINO's graph is rewritten by hand, so that its last layer computes no more than is read of it, as Tasnif does",
+    )
     parser.add_argument("--reuse-exports", action="store_true", help="if the model is the same")
     parser.add_argument("--quick", action="store_true", help="one short round, for trying it out")
     parser.add_argument("--out", type=Path, help="default: docs/performance, or target/peers/quick with --quick")
@@ -96,6 +101,8 @@ def arguments():
         options.docs, options.checked = work.BLOCK, min(options.checked, 16)
     options.out = options.out or (SCRATCH / "quick" if options.quick else ROOT / "docs" / "performance")
     options.model, options.tasnif = options.model.resolve(), options.tasnif.resolve()
+    if options.cut_last_layer and work.pooling(options.model) != "cls":
+        parser.error(f"--cut-last-layer: all of the last layer of {options.model.name} is read")
     return options
 
 
@@ -111,24 +118,30 @@ def describe(each):
     }
 
 
+def described(variant, options):
+    cut = options.cut_last_layer and (variant.needs or "").startswith("openvino")
+    return vars(variant) | {"key": variant.key, "settings": variant.settings + (", last layer cut by hand" if cut else "")}
+
+
 def digest(path):
     with path.open("rb") as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
-def export(bundle, calibration, reuse):
+def export(options, calibration):
     """What export.py made; again for each run unless the model, the scripts' pins and the wish are the same."""
+    bundle, cut = options.model, ["--cut"] if options.cut_last_layer else []
     artefacts = SCRATCH / "artefacts"
     artefacts.mkdir(exist_ok=True)
     stamp, made = artefacts / "stamp", artefacts / "made.json"
-    sources = [bundle / "model.safetensors", *(HERE / name for name in ("requirements.txt", "export.py", "model.py"))]
-    wanted = "\n".join(map(digest, sources))
-    if not (reuse and made.exists() and stamp.exists() and stamp.read_text() == wanted):
+    sources = [bundle / "model.safetensors", bundle / "tasnif.json", *(HERE / name for name in ("requirements.txt", "export.py", "model.py"))]
+    wanted = "\n".join([*map(digest, sources), *cut])
+    if not (options.reuse_exports and made.exists() and stamp.exists() and stamp.read_text() == wanted):
         made.unlink(missing_ok=True)
         ids = artefacts / "calibration.json"
         ids.write_text(json.dumps(calibration))
         with (SCRATCH / "export.log").open("w") as log:
-            command = [sys.executable, str(HERE / "export.py"), str(bundle), str(artefacts), str(ids)]
+            command = [sys.executable, str(HERE / "export.py"), str(bundle), str(artefacts), str(ids), *cut]
             print(f"exporting the model to each peer (log: {log.name})", flush=True)
             subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, check=True)
         stamp.write_text(wanted)

@@ -1,6 +1,6 @@
 """The shipped bundle -> what each peer loads: ONNX (plain, fused, int8), OpenVINO IR (f32, int8), CTranslate2.
 
-Run by compare.py in a process of its own: python export.py BUNDLE OUT CALIBRATION. What could not be made stands in
+Run by compare.py in a process of its own: python export.py BUNDLE OUT CALIBRATION [--cut]. What could not be made stands in
 OUT/made.json with its reason, and the engines that need it are reported as absent.
 """
 
@@ -18,14 +18,15 @@ EXAMPLE_TOKENS = 32
 
 
 def main():
-    bundle, out, calibration = (Path(argument) for argument in sys.argv[1:])
+    bundle, out, calibration = (Path(argument) for argument in sys.argv[1:4])
+    cut = "--cut" in sys.argv[4:]
     documents = json.loads(calibration.read_text())
     made = {}
     steps = {
         "onnx": lambda: export_onnx(bundle, out / "plain.onnx"),
         "onnx-fused": lambda: fuse_onnx(bundle, out / "plain.onnx", out / "fused.onnx"),
         "onnx-int8": lambda: quantize_onnx(out / "fused.onnx", out / "int8.onnx"),
-        "openvino": lambda: export_openvino(out / "plain.onnx", out / "openvino.xml"),
+        "openvino": lambda: export_openvino(bundle, out, cut),
         "openvino-int8": lambda: quantize_openvino(out / "openvino.xml", out / "openvino-int8.xml", documents),
         "ctranslate2": lambda: export_ctranslate2(bundle, out / "ctranslate2"),
     }
@@ -39,11 +40,12 @@ def main():
     (out / "made.json").write_text(json.dumps(made, indent=1))
 
 
-def export_onnx(bundle, path):
-    """The TorchScript exporter: its graph is the one that ONNX Runtime's transformer fusion is written for."""
+def export_onnx(bundle, path, cut=False):
+    """The TorchScript exporter: its graph is the one that ONNX Runtime's transformer fusion is written for. That fusion
+    takes whole layers, so what is `cut` is for others."""
     ids = torch.zeros(2, EXAMPLE_TOKENS, dtype=torch.int64)
     torch.onnx.export(
-        Classifier(bundle, "plain").eval(),
+        Classifier(bundle, "plain", cut).eval(),
         (ids, torch.ones_like(ids)),
         str(path),
         dynamo=False,
@@ -102,11 +104,14 @@ def has_vnni():
     return "vnni" in Path("/proc/cpuinfo").read_text(encoding="utf-8")
 
 
-def export_openvino(source, path):
+def export_openvino(bundle, out, cut):
     import openvino
 
-    openvino.save_model(openvino.convert_model(str(source)), str(path), compress_to_fp16=False)
-    return "openvino.convert_model of the ONNX graph"
+    source = out / ("cut.onnx" if cut else "plain.onnx")
+    if cut:
+        export_onnx(bundle, source, cut)
+    openvino.save_model(openvino.convert_model(str(source)), str(out / "openvino.xml"), compress_to_fp16=False)
+    return "openvino.convert_model of the ONNX graph" + (", its last layer cut" if cut else "")
 
 
 def quantize_openvino(source, path, documents):
@@ -126,7 +131,7 @@ def quantize_openvino(source, path, documents):
 
 
 def export_ctranslate2(bundle, path):
-    """By CTranslate2's own loader of BertModel. Mean pooling and heads are in engines/ctranslate.py."""
+    """By CTranslate2's own loader of BertModel. Pooling and heads are in engines/ctranslate.py."""
     import numpy
     from ctranslate2.converters.transformers import BertLoader
     from tokenizers import Tokenizer

@@ -27,14 +27,17 @@ def load_bert(bundle: Path):
 
 
 class Classifier(nn.Module):
-    """BERT, mean pooling and heads, written so that every peer's graph fusion finds the patterns it looks for.
+    """BERT, pooling and heads, written so that every peer's graph fusion finds the patterns it looks for.
 
     transformers' own forward builds its mask in ways that the fusions of ONNX Runtime do not recognise. `attention`:
-    "sdpa" is torch's fused attention, "plain" the products and softmax that graph optimisers match.
+    "sdpa" is torch's fused attention, "plain" the products and softmax that graph optimisers match. `cut`: the last layer
+    computes no more than is read of it, if that is the first token; no exporter does so by itself.
     """
 
-    def __init__(self, bundle: Path, attention: str):
+    def __init__(self, bundle: Path, attention: str, cut=False):
         super().__init__()
+        self.pooling = work.pooling(bundle)
+        self.cut = cut and self.pooling == "cls"
         self.encoder, heads = load_bert(bundle)
         names = [name for name, _ in work.tasks(bundle)]
         weight = torch.cat([heads[f"heads.{name}.weight"] for name in names])
@@ -54,14 +57,22 @@ class Classifier(nn.Module):
         bias = None
         if attention_mask is not None:
             bias = (1.0 - attention_mask.unsqueeze(1).unsqueeze(2).to(x.dtype)) * -10000.0
-        for layer in self.encoder.encoder.layer:
-            x = self.layer(layer, x, bias)
-        return self.head(mean(x, attention_mask))
+        *others, last = self.encoder.encoder.layer
+        for layer in others:
+            x = self.layer(layer, x, x, bias)
+        x = self.layer(last, x[:, :1] if self.cut else x, x, bias)
+        return self.head(x[:, 0] if self.pooling == "cls" else mean(x, attention_mask))
 
-    def layer(self, layer, x, bias):
+    def layer(self, layer, x, attended, bias):
+        """The layer for the states `x`, which attend to `attended`."""
         self_attention, output = layer.attention.self, layer.attention.output
         query, key, value = (
-            self.split(project(x)) for project in (self_attention.query, self_attention.key, self_attention.value)
+            self.split(project(states))
+            for project, states in (
+                (self_attention.query, x),
+                (self_attention.key, attended),
+                (self_attention.value, attended),
+            )
         )
         context = self.attention(query, key, value, bias).transpose(1, 2).reshape(x.shape)
         x = output.LayerNorm(output.dense(context) + x)

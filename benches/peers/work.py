@@ -63,11 +63,19 @@ def make(bundle: Path, mixed_documents: int, checked: int, texts_file: Path | No
 
 def tasks(bundle: Path):
     """(name, number of labels) of each task, in the order in which their logits lie side by side."""
-    found = json.loads((bundle / "tasnif.json").read_text(encoding="utf-8"))["tasks"]
-    for task in found:
-        if task["pooling"] != "mean":
-            raise SystemExit(f"task {task['name']}: pooling {task['pooling']} is not compared here, only mean")
-    return [(task["name"], len(task["labels"])) for task in found]
+    return [(task["name"], len(task["labels"])) for task in manifest(bundle)["tasks"]]
+
+
+def pooling(bundle: Path):
+    """How the last states become a row, `mean` or `cls`, for all tasks alike."""
+    found = {task["pooling"] for task in manifest(bundle)["tasks"]}
+    if len(found) > 1:
+        raise SystemExit(f"{bundle}: tasks that pool in different ways are not compared here")
+    return found.pop()
+
+
+def manifest(bundle: Path):
+    return json.loads((bundle / "tasnif.json").read_text(encoding="utf-8"))
 
 
 def save(path: Path, works, checked):

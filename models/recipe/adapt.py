@@ -9,11 +9,11 @@ import shutil
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import nn
 from torch.nn import functional
 
-from common import build_encoder
+from common import build_encoder, save_weights
 from plans import Crop, plan_articles
 from prepare import link_shards
 from train import Trainer, arguments_parser, load_start
@@ -74,7 +74,7 @@ class Adapter(Trainer):
         folder.mkdir(exist_ok=True)
         shutil.copyfile(self.arguments.shared / "backbone/config.json", folder / "config.json")
         encoder = {name: value.cpu().contiguous() for name, value in self.model.encoder.state_dict().items()}
-        save_file(encoder, folder / "model.safetensors", metadata={"format": "pt"})
+        save_weights(encoder, folder / "model.safetensors", self.pooling())
         self.write_record()
 
 

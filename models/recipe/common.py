@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import safe_open
+from safetensors.torch import save
 from torch import nn
 from transformers import BertConfig, BertModel
 
@@ -16,6 +18,8 @@ REPOSITORY = HERE.parent.parent
 DEFAULT_SHARED = REPOSITORY.parent / "shared"
 DEFAULT_WORK = HERE / "work"
 DEFAULT_TASNIF = REPOSITORY / "target" / "release" / "tasnif"
+
+POOLINGS = ("mean", "cls")  # over all tokens of a window; its first, whose other tokens the last layer need not compute
 
 PAD, EOS = 1, 2  # ids of <pad> and </s> in the backbone's vocabulary
 
@@ -55,7 +59,7 @@ LABELS = {
 SHIPPED_TASKS = {"topic": TOPICS, "sentiment": SENTIMENTS}
 
 
-def tasnif_json(revision="untrained", calibration=None, profile="news"):
+def tasnif_json(revision="untrained", calibration=None, profile="news", pooling="mean"):
     """The bundle's tasnif.json; `calibration` maps a task to its `temperature` and `abstain_below`."""
     calibration = calibration or {task: {"temperature": 1.0, "abstain_below": 0.0} for task in SHIPPED_TASKS}
     keys = ("id", "name_ar", "name_en", "code")
@@ -67,7 +71,7 @@ def tasnif_json(revision="untrained", calibration=None, profile="news"):
             {
                 "name": name,
                 "multi_label": False,
-                "pooling": "mean",
+                "pooling": pooling,
                 "temperature": round(calibration[name]["temperature"], 4),
                 "abstain_below": calibration[name]["abstain_below"],
                 "labels": [dict(zip(keys, label)) for label in labels],
@@ -87,6 +91,20 @@ def write_json(path, value):
 def write_figures(path, figures, weights):
     """What a script measured of a model, with the digest of its weights, by which export.py knows what belongs together."""
     write_json(path, {"weights": weights, "figures": figures})
+
+
+def save_weights(tensors, path, pooling="mean"):
+    """The tensors, and in the file's metadata how the heads' states are pooled, unless by the mean."""
+    metadata = {"format": "pt"} | ({} if pooling == "mean" else {"pooling": pooling})
+    # The order of metadata is one of chance, and equal weights are to be equal bytes.
+    swapped, ordered = (json.dumps(dict(order), separators=(",", ":")).encode() for order in (reversed(metadata.items()), metadata.items()))
+    Path(path).write_bytes(save(tensors, metadata=metadata).replace(swapped, ordered, 1))
+
+
+def pooling_of(path):
+    """How the weights of `path` pool; by the mean where it does not say, as the backbone."""
+    with safe_open(path, framework="pt") as file:
+        return (file.metadata() or {}).get("pooling", "mean")
 
 
 def digest(path):
@@ -144,17 +162,23 @@ def build_encoder(config_path):
 
 
 class Classifier(nn.Module):
-    """The encoder, the mean of its last hidden states over all tokens but padding, and a linear head a task."""
+    """The encoder, its last hidden states pooled (the mean over all tokens but padding, or the first token's), and a linear
+    head a task."""
 
-    def __init__(self, config_path, tasks):
+    def __init__(self, config_path, tasks, pooling="mean"):
         super().__init__()
+        self.pooling = pooling
         self.encoder = build_encoder(config_path)
         self.dropout = nn.Dropout(0.1)
         self.heads = nn.ModuleDict({task: nn.Linear(self.encoder.config.hidden_size, len(LABELS[task])) for task in tasks})
 
     def pool(self, ids, mask):
-        """The mean state [batch, hidden] of `ids` and 0/1 `mask`, both [batch, tokens]."""
-        return mean_of_tokens(self.states(ids, mask), mask)
+        """The pooled state [batch, hidden] of `ids` and 0/1 `mask`, both [batch, tokens]."""
+        return self.pool_states(self.states(ids, mask), mask)
+
+    def pool_states(self, states, mask):
+        """The same, of the last hidden states."""
+        return states[:, 0] if self.pooling == "cls" else mean_of_tokens(states, mask)
 
     def states(self, ids, mask):
         """The last hidden states [batch, tokens, hidden]."""
@@ -169,7 +193,7 @@ class Classifier(nn.Module):
         return self.logits(self.pool(ids, mask))
 
     def logits(self, pooled):
-        """The same, of mean states."""
+        """The same, of pooled states."""
         dropped = self.dropout(pooled)
         return {task: head(dropped) for task, head in self.heads.items()}
 
@@ -193,7 +217,7 @@ def pad(windows, device="cpu"):
 
 @torch.inference_mode()
 def pooled_windows(model, windows, token_budget=4096):
-    """The mean states [windows, hidden], as f32, in the order given."""
+    """The pooled states [windows, hidden], as f32, in the order given."""
     model.eval()
     device = next(model.parameters()).device
     order = sorted(range(len(windows)), key=lambda w: len(windows[w]))
@@ -210,6 +234,6 @@ def pooled_windows(model, windows, token_budget=4096):
 
 @torch.inference_mode()
 def head_logits(model, pooled):
-    """Logits [rows, labels] a task, as arrays, of mean states."""
+    """Logits [rows, labels] a task, as arrays, of pooled states."""
     device = next(model.parameters()).device
     return {task: head(pooled.to(device)).float().cpu().numpy() for task, head in model.heads.items()}

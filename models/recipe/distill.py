@@ -133,7 +133,7 @@ class Distiller(Trainer):
         self.teacher, self.second_teacher = self.load_teacher(self.arguments.init), None
         if self.arguments.second_teacher:
             self.second_teacher = self.load_teacher(self.arguments.second_teacher)
-        student = Classifier(self.arguments.work / "bundle/config.json", SHIPPED_TASKS)
+        student = Classifier(self.arguments.work / "bundle/config.json", SHIPPED_TASKS, self.pooling())
         tensors = load_file(self.start())
         depth, whole = (len(model.encoder.encoder.layer) for model in (student, self.teacher))
         self.layers = list(self.arguments.layers) if depth < whole else list(range(whole))
@@ -202,11 +202,11 @@ class Distiller(Trainer):
         with torch.no_grad():
             teacher_ids, teacher_mask = self.teacher_input(batch, ids, mask)
             taught = self.teacher.layers_states(teacher_ids, teacher_mask)
-            answers = [softened(self.teacher, mean_of_tokens(taught[-1], teacher_mask))]
+            answers = [softened(self.teacher, self.teacher.pool_states(taught[-1], teacher_mask))]
             if self.second_teacher:
                 answers.append(softened(self.second_teacher, self.second_teacher.pool(ids, mask)))
         states = self.model.layers_states(ids, mask)
-        learnt = mean_of_tokens(states[-1], mask)
+        learnt = self.model.pool_states(states[-1], mask)
         if self.read_by_teacher:
             of_labels = self.label_losses(batch, self.model.logits(learnt))
             losses = {f"{task} label": loss for task, loss in of_labels.items()}
@@ -215,7 +215,9 @@ class Distiller(Trainer):
             pairs = zip(states, self.layers, strict=True)
             apart = [1 - functional.cosine_similarity(own, taught[of], dim=2) for own, of in pairs]
             *inner, last = [mean_of_tokens(of, mask).mean() for of in apart]
-            losses = {"state": STATE_WEIGHT * last}
+            # Where both read all of them: else the last states are each model's own.
+            alike = self.model.pooling == self.teacher.pooling == "mean"
+            losses = {"state": STATE_WEIGHT * last} if alike else {}
             if inner:
                 losses["inner"] = INNER_WEIGHT * torch.stack(inner).mean()
         for task, answer in softened(self.model, learnt).items():

@@ -9,11 +9,11 @@ import shutil
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 import card
 import pictures
-from common import DEFAULT_WORK, HERE, digest, tasnif_json, write_json
+from common import DEFAULT_WORK, HERE, digest, pooling_of, save_weights, tasnif_json, write_json
 
 # What each measuring script leaves in the work folder: only the first is needed.
 OF_THE_WEIGHTS = ("news", "spelling", "windows", "transfer", "tweets")
@@ -45,7 +45,8 @@ def main():
 
 def manifest(arguments, source, evaluation):
     """Text is read as it was prepared. What `tasnif verify --record` has written of the same weights stays."""
-    manifest, path = tasnif_json(arguments.revision, evaluation["calibration"]), arguments.out / "tasnif.json"
+    pooling, path = pooling_of(arguments.work / "model.safetensors"), arguments.out / "tasnif.json"
+    manifest = tasnif_json(arguments.revision, evaluation["calibration"], pooling=pooling)
     manifest["text"] = json.loads((source / "tasnif.json").read_text())["text"]
     recorded = json.loads(path.read_text()).get("precisions") if arguments.keep_weights else None
     return manifest | ({"precisions": recorded} if recorded else {})
@@ -71,7 +72,7 @@ def read_parts(work):
 def write_weights(work, out):
     tensors = {name: to_half(name, value) for name, value in load_file(work / "model.safetensors").items()}
     path = out / "model.safetensors"
-    save_file(tensors, path.with_suffix(".new"), metadata={"format": "pt"})
+    save_weights(tensors, path.with_suffix(".new"), pooling_of(work / "model.safetensors"))
     path.with_suffix(".new").chmod(0o644)  # safetensors leaves it to its owner alone
     path.with_suffix(".new").replace(path)  # a running service may have the old file mapped
 

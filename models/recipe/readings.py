@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 
-from common import DEFAULT_WORK, SHIPPED_TASKS, Classifier, Shard, digest, head_logits, pooled_windows
+from common import DEFAULT_WORK, SHIPPED_TASKS, Classifier, Shard, digest, head_logits, pooled_windows, pooling_of
 
 
 class Reader:
@@ -28,7 +28,7 @@ class Reader:
         return Shard.load(self.shards / f"{name}.npz")
 
     def pooled(self, name):
-        """The encoder's mean states [windows, hidden]."""
+        """The encoder's pooled states [windows, hidden]."""
         shard = self.shard(name)
         tokens = hashlib.sha256(shard.ids.tobytes() + shard.starts.tobytes()).hexdigest()
         path = self.cache / f"{tokens[:12]}.npy"
@@ -50,7 +50,7 @@ class Reader:
 
 
 def load_shipped(weights, config):
-    model = Classifier(config, SHIPPED_TASKS)
+    model = Classifier(config, SHIPPED_TASKS, pooling_of(weights))
     tensors = load_file(weights)
     model.load_state_dict(
         {name if name.startswith("heads.") else f"encoder.{name}": t.half().float() for name, t in tensors.items()}

@@ -7,6 +7,7 @@ import json
 import shutil
 import tempfile
 import unittest
+from argparse import Namespace
 from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
@@ -19,9 +20,10 @@ from torch.nn import functional
 import distill
 from adapt import Adapter
 from card import run_lines
-from common import EOS, LABELS, PAD, Shard, build_encoder, digest, pad, write_figures, write_json
-from export import read_parts
+from common import EOS, LABELS, PAD, Shard, build_encoder, digest, pad, pooling_of, tasnif_json, write_figures, write_json
+from export import manifest, read_parts
 from prepare import link_shards, write_bundle
+from readings import load_shipped
 from train import Trainer, arguments_parser
 
 CONFIG = {
@@ -167,6 +169,21 @@ class Runs(unittest.TestCase):
         tensors = load_file(teacher)
         last = "encoder.layer.{}.output.dense.weight"
         self.assertTrue(torch.equal(distill.cut(tensors, (1, 4, 11))[last.format(2)], tensors[last.format(11)]))
+
+    def test_a_student_may_read_the_first_token_where_its_teacher_reads_all(self):
+        teacher = self.make_teacher()
+        distill.main(self.options("first", teacher, "--pooling", "cls"))
+        first = self.folder / "first/model.safetensors"
+        distill.main(self.options("second", teacher, "--student", first))
+        poolings = [pooling_of(weights) for weights in (teacher, first, self.folder / "second/model.safetensors")]
+        self.assertEqual(poolings, ["mean", "cls", "cls"])
+        model = load_shipped(first, self.folder / "first/bundle/config.json")
+        ids, mask = pad([Shard.load(self.folder / "first/dev.npz").window(row) for row in range(2)])
+        self.assertTrue(torch.equal(model.pool(ids, mask), model.states(ids, mask)[:, 0]))
+        write_json(self.folder / "first/bundle/tasnif.json", tasnif_json())
+        options = Namespace(work=first.parent, out=self.folder, revision="1", keep_weights=False)
+        made = manifest(options, first.parent / "bundle", {"calibration": None})
+        self.assertEqual({task["pooling"] for task in made["tasks"]}, {"cls"})
 
     def test_what_is_left_of_a_feed_forward_part_does_what_the_whole_did(self):
         generator = torch.Generator().manual_seed(3)

@@ -16,19 +16,22 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch.nn import functional
 
 from common import (
     DEFAULT_SHARED,
     DEFAULT_WORK,
     LABELS,
+    POOLINGS,
     Classifier,
     Shard,
     digest,
     head_logits,
     pad,
     pooled_windows,
+    pooling_of,
+    save_weights,
     write_json,
 )
 from grid import on_int8_grid
@@ -39,6 +42,7 @@ SHARDS = ("train", "train_noisy", "dev", "sections", "tweets")
 SECOND_TOPIC_SHARE = 0.25  # of the target's mass, where the annotator named a second topic
 LABEL_SMOOTHING = 0.05
 AVERAGE_EVERY, AVERAGE_DECAY = 4, 0.98  # steps between updates of the averaged weights, and its decay an update
+BEFORE = {"pooling": "mean"}  # settings that earlier records have not
 AVERAGE_SHARE = 0.75  # of the average, where it is mixed with the last weights
 
 
@@ -72,6 +76,7 @@ def arguments_parser(description):
         "--self-taught", type=float, default=0.0, help="rows that self_train.py labelled, as a share of those of news/train"
     )
     parser.add_argument("--train-share", type=float, default=1.0, help="of news/train, for a learning curve")
+    parser.add_argument("--pooling", choices=POOLINGS, help="of the last states; as the weights to start from have it by default")
     parser.add_argument("--seed", type=int, default=17)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--precision", choices=["auto", "f32", "bf16"], default="auto", help="of the matrix products")
@@ -128,12 +133,15 @@ class Trainer:
         last = runs_of(self.record)[-1:]
         run = self.settings() | {"epochs": self.arguments.epochs}
         made = self.record.with_name("model.safetensors").exists()
-        return made and bool(last) and all(last[0].get(name) == value for name, value in run.items())
+        return made and bool(last) and all((BEFORE | last[0]).get(name) == value for name, value in run.items())
 
     def build_model(self):
-        model = Classifier(self.arguments.shared / "backbone/config.json", LABELS)
+        model = Classifier(self.arguments.shared / "backbone/config.json", LABELS, self.pooling())
         load_start(model, load_file(self.start()))
         return model
+
+    def pooling(self):
+        return self.arguments.pooling or pooling_of(self.start())
 
     def shard_names(self):
         return [*SHARDS, "self_taught"] if self.arguments.self_taught else SHARDS
@@ -252,6 +260,7 @@ class Trainer:
         names = ("batch", "lr", "head_lr", "hold", "noisy", "class_weights", "crops", "self_taught", "train_share", "seed")
         settings = {name: getattr(self.arguments, name) for name in names}
         settings |= {"method": self.METHOD, "precision": "bf16" if self.bf16 else "f32"}
+        settings |= {"pooling": self.pooling()}
         return settings | {"stage1_steps": len(self.plans[1]), "sources": self.digests}
 
     def save(self):
@@ -276,7 +285,7 @@ class Trainer:
             log(f"start on {self.device}, {precision}, {self.arguments.threads} threads, steps by stage {steps}")
             return
         state = torch.load(path, map_location=self.device, weights_only=True)
-        if state["settings"] != self.settings():
+        if BEFORE | state["settings"] != self.settings():
             raise SystemExit(f"{path} is of another run ({state['settings']}, now {self.settings()}): move it away")
         self.stage, self.step = state["stage"], state["step"]
         if self.step > len(self.plans[self.stage]):
@@ -306,7 +315,7 @@ class Trainer:
             for name, value in weights.items()
             if not name.startswith("heads.section.")
         }
-        save_file(tensors, self.work / "model.safetensors", metadata={"format": "pt"})
+        save_weights(tensors, self.work / "model.safetensors", self.pooling())
         self.write_record(chosen=chosen, dev=scores)
         log(f"done: {chosen} weights in {self.work / 'model.safetensors'}")
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from sklearn.metrics import f1_score
 from torch.nn import functional
 
@@ -30,6 +30,8 @@ from common import (
     head_logits,
     pad,
     pooled_windows,
+    pooling_of,
+    save_weights,
     write_figures,
 )
 from measure import accuracy_and_f1
@@ -55,8 +57,9 @@ def main():
     weights = digest(arguments.work / "model.safetensors")
     stage = arguments.work / f"tweets-{weights}"
     starts = {"backbone": arguments.shared / "backbone", "shipped": arguments.work, "tweets": stage}
-    tensors = load_file(starts[arguments.start] / "model.safetensors")
-    model = Classifier(arguments.shared / "backbone/config.json", ["sentiment"])
+    start = starts[arguments.start] / "model.safetensors"
+    tensors = load_file(start)
+    model = Classifier(arguments.shared / "backbone/config.json", ["sentiment"], pooling_of(start))
     load_start(model, {name: tensor for name, tensor in tensors.items() if "topic" not in name})
     train_name, test_name, published = SETS[arguments.set]
     shards = arguments.shards or arguments.work
@@ -67,7 +70,7 @@ def main():
     if test_name is None:
         stage.mkdir(exist_ok=True)
         tensors = {name.removeprefix("encoder."): tensor for name, tensor in model.state_dict().items()}
-        save_file(tensors, stage / "model.safetensors", metadata={"format": "pt"})
+        save_weights(tensors, stage / "model.safetensors", model.pooling)
     if held:
         print(f"dev, {arguments.set} from {arguments.start}: {figures(model, train, order[:held])}")
     elif test_name:

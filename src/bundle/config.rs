@@ -6,8 +6,8 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use super::BundleError;
 use super::files::read_json;
+use super::{BundleError, Pooling};
 
 /// File name of the configuration.
 pub(super) const CONFIG_FILE: &str = "config.json";
@@ -76,17 +76,27 @@ impl EncoderConfig {
     }
 
     /// Operations that one document takes in an encoder of this shape, its sequences being
-    /// of these lengths in tokens. A multiply-add is two; embeddings, norms, softmax, GELU and
-    /// heads, together a few percent, are left out, so that the count is of matrix products alone.
-    pub fn operations(&self, lengths: impl IntoIterator<Item = usize>) -> f64 {
+    /// of these lengths in tokens, and its last states pooled in these ways. A multiply-add is two;
+    /// embeddings, norms, softmax, GELU and heads, together a few percent, are left out, so that the
+    /// count is of matrix products alone.
+    pub fn operations(
+        &self,
+        poolings: &[Pooling],
+        lengths: impl IntoIterator<Item = usize>,
+    ) -> f64 {
         let hidden = self.hidden_size as f64;
-        let weights = 4.0 * hidden * hidden + 2.0 * hidden * self.intermediate_size as f64;
+        let keys_and_values = 2.0 * hidden * hidden;
+        let others = 2.0 * hidden * hidden + 2.0 * hidden * self.intermediate_size as f64;
+        // Each token meets each weight; each pair of a query and a key in the scores and in the sum.
+        let layer = |tokens: f64, queries: f64| {
+            2.0 * (tokens * keys_and_values + queries * others) + 4.0 * tokens * queries * hidden
+        };
         let sequence = |tokens: usize| {
             let tokens = tokens as f64;
-            // Each token meets each weight; each pair of tokens meets in the scores and in the sum.
-            2.0 * tokens * weights + 4.0 * tokens * tokens * hidden
+            let read = if Pooling::read_first_alone(poolings) { 1.0 } else { tokens };
+            (self.layers as f64 - 1.0) * layer(tokens, tokens) + layer(tokens, read)
         };
-        self.layers as f64 * lengths.into_iter().map(sequence).sum::<f64>()
+        lengths.into_iter().map(sequence).sum()
     }
 }
 
@@ -246,7 +256,12 @@ mod tests {
         // Q, K, V and the output have 4 weights each, the feed-forward part 10 twice.
         let of =
             |length: usize| 3.0 * (2.0 * length as f64 * 36.0 + 4.0 * (length * length * 2) as f64);
-        assert_eq!(config.operations([7]), of(7));
-        assert_eq!(config.operations([7, 1]), of(7) + of(1));
+        let mean = [Pooling::Mean];
+        assert_eq!(config.operations(&mean, [7]), of(7));
+        assert_eq!(config.operations(&mean, [7, 1]), of(7) + of(1));
+        assert_eq!(config.operations(&[Pooling::Cls, Pooling::Mean], [7]), of(7));
+        // In the last layer six tokens have no query, output and feed-forward part, and no scores.
+        let first = of(7) - 2.0 * 6.0 * 28.0 - 4.0 * (6 * 7 * 2) as f64;
+        assert_eq!(config.operations(&[Pooling::Cls], [7]), first);
     }
 }

@@ -129,6 +129,13 @@ pub enum Pooling {
     Cls,
 }
 
+impl Pooling {
+    /// Whether `poolings`, of all tasks, read no more than the first token.
+    pub fn read_first_alone(poolings: &[Self]) -> bool {
+        poolings == [Self::Cls]
+    }
+}
+
 /// The layers between a pooled row and the logits of a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HeadKind {
@@ -201,6 +208,17 @@ impl Bundle {
     /// Whether the directory has a `tasnif.json`, and is not a plain one.
     pub fn has_manifest(&self) -> bool {
         self.path.join(MANIFEST_FILE).exists()
+    }
+
+    /// The poolings that its tasks ask for, each once, in the order of the first task of each.
+    pub fn poolings(&self) -> Vec<Pooling> {
+        let mut poolings = Vec::new();
+        for task in &self.tasks {
+            if !poolings.contains(&task.pooling) {
+                poolings.push(task.pooling);
+            }
+        }
+        poolings
     }
 }
 

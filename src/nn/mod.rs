@@ -7,7 +7,7 @@
 
 use thiserror::Error;
 
-use crate::bundle::{Bundle, BundleError, Pooling};
+use crate::bundle::{Bundle, BundleError};
 
 mod bert;
 pub mod cpu;
@@ -60,12 +60,7 @@ pub enum NnError {
 /// # Errors
 /// [`NnError::Load`] or [`NnError::Bundle`], naming the file and the tensor.
 pub fn load(bundle: &Bundle, choice: PrecisionChoice) -> Result<MultiHead, NnError> {
-    let mut poolings: Vec<Pooling> = Vec::new();
-    for task in &bundle.tasks {
-        if !poolings.contains(&task.pooling) {
-            poolings.push(task.pooling);
-        }
-    }
+    let poolings = bundle.poolings();
     let prefix = bundle.weights.encoder_prefix()?;
     let encoder = match choice.resolve(bundle) {
         None => {

@@ -178,7 +178,7 @@ def shipped():
 
 def golden_of(bundle):
     tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(bundle / "tokenizer.json"))
-    tasks = [task["name"] for task in json.loads((bundle / "tasnif.json").read_text())["tasks"]]
+    tasks = json.loads((bundle / "tasnif.json").read_text())["tasks"]
     tensors = {k: v.float() for k, v in load_file(bundle / "model.safetensors").items()}
     config = BertConfig.from_pretrained(bundle)
     model = BertModel(config, add_pooling_layer=False).float().eval()
@@ -201,9 +201,10 @@ def golden_of(bundle):
         ids = ids[: config.max_position_embeddings - 1] + [last]
         with torch.no_grad():
             hidden = model(input_ids=torch.tensor([ids])).last_hidden_state[0]
-        pooled = hidden.mean(dim=0)
+        pooled = {"mean": hidden.mean(dim=0), "cls": hidden[0]}
         logits = torch.cat([
-            tensors[f"heads.{task}.weight"] @ pooled + tensors[f"heads.{task}.bias"] for task in tasks])
+            tensors[f"heads.{task['name']}.weight"] @ pooled[task["pooling"]]
+            + tensors[f"heads.{task['name']}.bias"] for task in tasks])
         cases.append({"title": title, "text": text, "ids": ids, "logits": logits.tolist()})
     return {"transformers": transformers.__version__, "cases": cases}
 

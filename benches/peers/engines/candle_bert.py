@@ -30,7 +30,7 @@ class Session:
     def __init__(self, engine, streams):
         tasks = work.tasks(engine.bundle)
         self.labels = sum(count for _, count in tasks)
-        command = [BINARY, engine.bundle, *(name for name, _ in tasks)]
+        command = [BINARY, engine.bundle, work.pooling(engine.bundle), *(name for name, _ in tasks)]
         # candle has a pool of its own beside rayon's, of as many threads as the machine has cores unless told.
         threads = str(engine.threads // streams)
         environment = os.environ | {"RAYON_NUM_THREADS": threads, "CANDLE_NUM_THREADS": threads}

@@ -1,8 +1,9 @@
-"""CTranslate2's Encoder; mean pooling and heads, which it has not, by numpy on its output without a copy."""
+"""CTranslate2's Encoder; pooling and heads, which it has not, by numpy on its output without a copy."""
 
 import ctranslate2
 import numpy as np
 
+import work
 from engines.by_streams import ByStreams
 
 
@@ -12,7 +13,7 @@ class Engine(ByStreams):
         if mode not in ctranslate2.get_supported_compute_types("cpu"):
             raise RuntimeError(f"CTranslate2 supports no compute_type {mode} on this CPU")
         super().__init__()
-        self.path, self.mode, self.threads = path, mode, threads
+        self.path, self.mode, self.threads, self.pooling = path, mode, threads, work.pooling(bundle)
         heads = np.load(path / "heads.npz")
         self.weight, self.bias = heads["weight"].T.copy(), heads["bias"]
 
@@ -45,6 +46,9 @@ class Session:
         if state.dtype != ctranslate2.DataType.float32:
             state = state.to(ctranslate2.DataType.float32)
         hidden = np.asarray(state)
-        # A batched product sums the tokens; padding has weight 0.
-        pooled = np.matmul(batch.mask[:, None, :].astype(np.float32), hidden)[:, 0, :] / lengths[:, None]
+        if self.engine.pooling == "cls":
+            pooled = hidden[:, 0]
+        else:
+            # A batched product sums the tokens; padding has weight 0.
+            pooled = np.matmul(batch.mask[:, None, :].astype(np.float32), hidden)[:, 0, :] / lengths[:, None]
         return (pooled @ self.engine.weight + self.engine.bias).astype(np.float32)

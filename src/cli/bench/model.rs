@@ -80,8 +80,10 @@ impl Loaded {
 
     /// The operations that each document takes.
     pub(super) fn operations(&self, documents: &[Sequences]) -> Vec<f64> {
-        let of =
-            |document: &Sequences| self.bundle.config.operations(document.iter().map(Vec::len));
+        let poolings = self.bundle.poolings();
+        let of = |document: &Sequences| {
+            self.bundle.config.operations(&poolings, document.iter().map(Vec::len))
+        };
         documents.iter().map(of).collect()
     }
 }

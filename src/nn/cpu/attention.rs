@@ -22,6 +22,24 @@ pub(super) struct Shape {
     pub(super) stride: usize,
 }
 
+impl Shape {
+    /// Queries, keys and values.
+    pub(super) fn all(self) -> Range<usize> {
+        0..3 * self.hidden
+    }
+
+    /// The outputs that are queries, and one more: of an odd head size a kernel of pairs reads it,
+    /// to multiply it by 0.
+    pub(super) fn queries(self) -> Range<usize> {
+        0..self.hidden + 1
+    }
+
+    /// Those that are keys and values.
+    pub(super) fn keys_and_values(self) -> Range<usize> {
+        self.hidden..3 * self.hidden
+    }
+}
+
 /// Memory that attention works in; grows to what the longest sequence needs.
 pub(super) struct Attention<A: Unscaled> {
     products: Products<A>,
@@ -55,13 +73,13 @@ impl<A: Unscaled> Attention<A> {
         self.products.convert(values, out);
     }
 
-    /// Attention of head `head` for `queries`, a range of the rows of a sequence. `qkv` are the
-    /// sequence's queries, keys and values, each `hidden` wide, a row every `stride`. It fills
-    /// the head's columns of `context`, `[queries, hidden]`.
+    /// Attention of head `head` for `queries`, `hidden` wide, a row every `stride`. `qkv` are the
+    /// queries, keys and values of the whole sequence, each `hidden` wide, a row every `stride`; its
+    /// queries are not read. It fills the head's columns of `context`, `[queries, hidden]`.
     pub(super) fn attend(
         &mut self,
         qkv: &[A::Activation],
-        queries: Range<usize>,
+        queries: &[A::Activation],
         shape: Shape,
         head: usize,
         context: &mut [f32],
@@ -72,7 +90,7 @@ impl<A: Unscaled> Attention<A> {
         let rows = |values| Rows { values, stride, count };
         self.products.pack_rows(&rows(part(1)), head_size, &mut self.keys);
         self.products.pack_columns(&rows(part(2)), head_size, &mut self.values);
-        let queries = part(0).get(queries.start * stride..).unwrap_or_default();
+        let queries = queries.get(head * head_size..).unwrap_or_default();
         let mut scope = self.products.scope();
         let blocks = queries.chunks(QUERIES * stride).zip(context.chunks_mut(QUERIES * hidden));
         for (values, context) in blocks {

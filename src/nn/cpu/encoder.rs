@@ -6,6 +6,7 @@ use parking_lot::Mutex;
 use rayon::prelude::*;
 
 use super::attention::Shape;
+use super::first::first_rows;
 use super::kernels::{Aligned, Kernel, Unscaled};
 use super::layer::{Layer, Piece, Qkv, Workspace};
 use super::norm::Norm;
@@ -107,7 +108,7 @@ impl<K: Kernel, A: Unscaled> FusedEncoder<K, A> {
         closely: bool,
         pause: &mut dyn FnMut(),
     ) -> Vec<f32> {
-        let Shape { hidden: width, stride, .. } = self.shape;
+        let shape @ Shape { hidden: width, stride, .. } = self.shape;
         let tokens = batch.tokens();
         let rows = tokens.div_ceil(parts).max(1);
         let pieces = pieces(batch, rows);
@@ -125,10 +126,20 @@ impl<K: Kernel, A: Unscaled> FusedEncoder<K, A> {
             pause();
         };
 
+        // Where no more is read of the last layer, it computes no more.
+        let (whole, last) = match self.layers.split_last() {
+            Some((last, others)) if Pooling::read_first_alone(&self.poolings) => {
+                (others, Some(last))
+            }
+            _ => (&*self.layers, None),
+        };
         self.embeddings.look_up(batch, hidden);
         if let ([pieces], [workspace, ..]) = (&*pieces, &mut **workspaces) {
-            for layer in &self.layers {
-                layer.forward(hidden, pieces, qkv, self.shape, workspace, &mut pause);
+            for layer in whole {
+                layer.forward(hidden, pieces, qkv, shape, workspace, &mut pause);
+            }
+            if let Some(layer) = last {
+                return layer.forward_first(hidden, pieces, qkv, shape, workspace, &mut pause);
             }
         } else {
             next_qkv.at_least(tokens * stride);
@@ -137,27 +148,44 @@ impl<K: Kernel, A: Unscaled> FusedEncoder<K, A> {
             // What a layer begins with is of a part's own rows, so it follows the layer before at
             // once: threads wait for each other only before attention.
             let mut step = |index: usize| {
-                let before = index.checked_sub(1).and_then(|index| self.layers.get(index));
+                let before = index.checked_sub(1).and_then(|index| whole.get(index));
                 let next = self.layers.get(index);
                 let parts =
                     hidden.par_chunks_mut(rows * width).zip(next_qkv.par_chunks_mut(rows * stride));
                 let parts = parts.zip(&pieces).zip(&mut *workspaces);
                 parts.for_each(|(((hidden, next_qkv), pieces), workspace)| {
                     if let Some(layer) = before {
-                        let qkv = Qkv { first: 0, rows: qkv };
-                        layer.finish(hidden, pieces, qkv, self.shape, workspace, &mut || ());
+                        let qkv = Qkv { first: 0, rows: qkv, queries: None };
+                        layer.finish(hidden, pieces, qkv, shape, workspace, &mut || ());
                     }
                     if let Some(layer) = next {
-                        layer.project(hidden, next_qkv, self.shape, workspace, &mut || ());
+                        let outputs =
+                            if index < whole.len() { shape.all() } else { shape.keys_and_values() };
+                        layer.project(outputs, hidden, next_qkv, shape, workspace, &mut || ());
                     }
                 });
                 std::mem::swap(&mut qkv, &mut next_qkv);
             };
             let steps = (MAX_ROWS_A_PAUSE / tokens.max(1)).max(1);
-            for first in (0..=self.layers.len()).step_by(steps) {
+            for first in (0..=whole.len()).step_by(steps) {
                 pause();
                 // Within the pool, which this thread is not of: to enter it takes longest.
-                rayon::scope(|_| (first..=self.layers.len()).take(steps).for_each(&mut step));
+                rayon::scope(|_| (first..=whole.len()).take(steps).for_each(&mut step));
+            }
+            if let Some(layer) = last {
+                pause();
+                let sequences = sequences(batch);
+                let mut firsts = first_rows(hidden, &sequences, width);
+                if let ([_], [workspace, ..]) = (&*sequences, &mut **workspaces) {
+                    layer.finish_first(&mut firsts, &sequences, qkv, shape, workspace);
+                    return firsts;
+                }
+                let count = sequences.len().div_ceil(pieces.len().max(1)).max(1);
+                let parts = firsts.par_chunks_mut(count * width).zip(sequences.par_chunks(count));
+                parts.zip(&mut *workspaces).for_each(|((firsts, sequences), workspace)| {
+                    layer.finish_first(firsts, sequences, qkv, shape, workspace);
+                });
+                return firsts;
             }
         }
         self.pool(batch, hidden)
@@ -228,6 +256,11 @@ impl Embeddings {
             }
         }
     }
+}
+
+/// The sequences of `batch`.
+fn sequences(batch: &PackedTokens) -> Vec<Piece> {
+    pieces(batch, batch.tokens().max(1)).into_iter().flatten().collect()
 }
 
 /// What each `rows` rows of `batch` have of its sequences.

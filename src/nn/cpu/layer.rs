@@ -29,11 +29,11 @@ pub(super) struct Layer<K: Kernel> {
 /// Memory that rows are computed in. It grows to what the largest batch needs.
 pub(super) struct Workspace<K: Kernel, A: Unscaled> {
     input: Input<K>,
-    attention: Attention<A>,
+    pub(super) attention: Attention<A>,
     /// `[block, stride]`, unless attention is in f32.
     qkv: Aligned<f32>,
     /// `[rows, hidden]`.
-    context: Aligned<f32>,
+    pub(super) context: Aligned<f32>,
     /// `[block, intermediate]`.
     inner: Aligned<f32>,
     /// `[block, hidden]`.
@@ -72,6 +72,8 @@ pub(super) struct Piece {
 pub(super) struct Qkv<'a, A: Unscaled> {
     pub(super) first: usize,
     pub(super) rows: &'a [A::Activation],
+    /// Queries of the pieces, one after the other in rows like these, if they are not among them.
+    pub(super) queries: Option<&'a [A::Activation]>,
 }
 
 impl<K: Kernel> Layer<K> {
@@ -92,16 +94,18 @@ impl<K: Kernel> Layer<K> {
             let rows = rows(group);
             let (hidden, others) = rest.split_at_mut(rows * shape.hidden);
             qkv.at_least(rows * shape.stride);
-            self.project(hidden, qkv, shape, workspace, pause);
-            self.finish(hidden, group, Qkv { first, rows: qkv }, shape, workspace, pause);
+            self.project(shape.all(), hidden, qkv, shape, workspace, pause);
+            let qkv = Qkv { first, rows: qkv, queries: None };
+            self.finish(hidden, group, qkv, shape, workspace, pause);
             (rest, first) = (others, first + rows);
         }
     }
 
-    /// Queries, keys and values of rows: `[rows, hidden]` to `[rows, stride]`. Before every
-    /// block of rows it calls `pause`.
+    /// Queries, keys and values of rows, or the `outputs` among them: `[rows, hidden]` to
+    /// `[rows, stride]`. Before every block of rows it calls `pause`.
     pub(super) fn project<A: Unscaled>(
         &self,
+        outputs: Range<usize>,
         hidden: &[f32],
         qkv: &mut [A::Activation],
         shape: Shape,
@@ -114,11 +118,12 @@ impl<K: Kernel> Layer<K> {
             pause();
             let input = &mut workspace.input;
             if let Some(qkv) = A::as_f32_mut(qkv) {
-                self.qkv.forward(hidden, shape.hidden, qkv, input, |_, _| ());
+                self.qkv.forward_to(outputs.clone(), hidden, shape.hidden, qkv, input);
                 continue;
             }
             workspace.qkv.at_least(block * shape.stride);
-            self.qkv.forward(hidden, shape.hidden, &mut workspace.qkv, input, |_, _| ());
+            let out = &mut workspace.qkv;
+            self.qkv.forward_to(outputs.clone(), hidden, shape.hidden, out, input);
             let values = hidden.len() / shape.hidden * shape.stride;
             workspace.attention.convert(workspace.qkv.get(..values).unwrap_or_default(), qkv);
         }
@@ -135,21 +140,22 @@ impl<K: Kernel> Layer<K> {
         workspace: &mut Workspace<K, A>,
         pause: &mut dyn FnMut(),
     ) {
-        let Workspace { input, attention, context, inner, update, .. } = workspace;
+        let Workspace { attention, context, .. } = workspace;
         context.at_least(hidden.len());
-        let mut rest = &mut **context;
-        for piece in pieces {
-            pause();
-            let Range { start, end } = piece.sequence;
-            let rows = (start - qkv.first) * shape.stride..(end - qkv.first) * shape.stride;
-            let qkv = qkv.rows.get(rows).unwrap_or_default();
-            let (context, others) = rest.split_at_mut(piece.queries.len() * shape.hidden);
-            for head in 0..shape.hidden / shape.head_size {
-                attention.attend(qkv, piece.queries.clone(), shape, head, context);
-            }
-            rest = others;
-        }
+        attend(pieces, &qkv, shape, attention, context, pause);
+        self.feed(hidden, shape, workspace, pause);
+    }
 
+    /// What comes after attention, in place: `hidden` are rows, and the workspace has what
+    /// attention made of them. Before every block of rows it calls `pause`.
+    pub(super) fn feed<A: Unscaled>(
+        &self,
+        hidden: &mut [f32],
+        shape: Shape,
+        workspace: &mut Workspace<K, A>,
+        pause: &mut dyn FnMut(),
+    ) {
+        let Workspace { input, context, inner, update, .. } = workspace;
         let exact = K::EXACT || input.closely;
         let block = block::<K>(hidden.len() / shape.hidden);
         update.at_least(block * self.output.width().max(self.attention_output.width()));
@@ -174,8 +180,36 @@ impl<K: Kernel> Layer<K> {
     }
 }
 
+/// Attention of all heads for the rows of `pieces`, to `context`, `[rows, hidden]`. Before every
+/// sequence it calls `pause`.
+pub(super) fn attend<A: Unscaled>(
+    pieces: &[Piece],
+    qkv: &Qkv<'_, A>,
+    shape: Shape,
+    attention: &mut Attention<A>,
+    context: &mut [f32],
+    pause: &mut dyn FnMut(),
+) {
+    let (mut rest, mut queries_before) = (context, 0);
+    for piece in pieces {
+        pause();
+        let Range { start, end } = piece.sequence;
+        let rows = (start - qkv.first) * shape.stride..(end - qkv.first) * shape.stride;
+        let sequence = qkv.rows.get(rows).unwrap_or_default();
+        let queries = match qkv.queries {
+            Some(queries) => queries.get(queries_before * shape.stride..),
+            None => sequence.get(piece.queries.start * shape.stride..),
+        };
+        let (context, others) = rest.split_at_mut(piece.queries.len() * shape.hidden);
+        for head in 0..shape.hidden / shape.head_size {
+            attention.attend(sequence, queries.unwrap_or_default(), shape, head, context);
+        }
+        (rest, queries_before) = (others, queries_before + piece.queries.len());
+    }
+}
+
 /// Divides sequences into groups of up to [`GROUP_ROWS`] rows, or of one that is longer.
-fn groups(mut sequences: &[Piece]) -> impl Iterator<Item = &[Piece]> {
+pub(super) fn groups(mut sequences: &[Piece]) -> impl Iterator<Item = &[Piece]> {
     iter::from_fn(move || {
         let mut rows = 0;
         let fit = sequences.iter().take_while(|sequence| {
@@ -190,7 +224,7 @@ fn groups(mut sequences: &[Piece]) -> impl Iterator<Item = &[Piece]> {
 }
 
 /// Rows that `pieces` have.
-fn rows(pieces: &[Piece]) -> usize {
+pub(super) fn rows(pieces: &[Piece]) -> usize {
     pieces.iter().map(|piece| piece.queries.len()).sum()
 }
 

@@ -180,12 +180,12 @@ impl Visitor for WholeAttention<'_> {
         let sequences = sequences(self.lengths);
         let mut context = vec![0.0; values.len() / 3];
         Box::new(move || {
-            for Piece { sequence, queries } in &sequences {
+            for Piece { sequence, .. } in &sequences {
                 let qkv = qkv.get(sequence.start * shape.stride..sequence.end * shape.stride);
                 let context = context.get_mut(sequence.start * hidden..sequence.end * hidden);
                 let (Some(qkv), Some(context)) = (qkv, context) else { continue };
                 for head in 0..heads {
-                    attention.attend(qkv, queries.clone(), shape, head, context);
+                    attention.attend(qkv, qkv, shape, head, context);
                 }
             }
         })

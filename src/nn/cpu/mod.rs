@@ -3,7 +3,8 @@
 //!
 //! - `kernels` multiplies; it and nothing else has `unsafe` code.
 //! - `attention`, `norm` and `math` are the rest of a `layer`.
-//! - `encoder` runs the layers over a batch, `load` makes it of a bundle.
+//! - `encoder` runs the layers over a batch, the last one by `first` where no more than the first
+//!   token is read of it; `load` makes it of a bundle.
 //!
 //! **Threads.** Workers of the engine run their batches side by side over the same weights, and
 //! none waits for another. A batch that is alone is divided among all threads by rows, which
@@ -12,6 +13,7 @@
 mod attention;
 mod dense;
 mod encoder;
+mod first;
 mod kernels;
 mod layer;
 mod load;

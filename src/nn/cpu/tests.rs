@@ -89,13 +89,13 @@ fn attend<A: Unscaled>(kernel: A, qkv: &[f32], first: usize, shape: Shape) -> Ve
     let mut broken = vec![A::Activation::default(); qkv.len() + 33 * stride];
     attention.convert(&vec![f32::NAN; broken.len()], &mut broken);
     let rows = broken.len() / stride;
-    attention.attend(&broken, 0..rows, shape, 0, &mut vec![0.0; rows * hidden]);
+    attention.attend(&broken, &broken, shape, 0, &mut vec![0.0; rows * hidden]);
     let mut converted = vec![A::Activation::default(); qkv.len()];
     attention.convert(qkv, &mut converted);
     let length = qkv.len() / stride;
     let mut context = vec![f32::NAN; (length - first) * hidden];
     for head in 0..hidden / head_size {
-        attention.attend(&converted, first..length, shape, head, &mut context);
+        attention.attend(&converted, &converted[first * stride..], shape, head, &mut context);
     }
     context
 }

@@ -1,6 +1,6 @@
 //! candle's own `BertModel`, as another program would use it: batches come in on standard input, logits go out.
 //!
-//!     CANDLE_NUM_THREADS=1 RAYON_NUM_THREADS=1 candle-peer BUNDLE TASK...
+//!     CANDLE_NUM_THREADS=1 RAYON_NUM_THREADS=1 candle-peer BUNDLE mean|cls TASK...
 //!
 //! A batch is its two sizes as u32, documents and tokens of each, then its ids and its mask (1 at tokens, 0 at padding),
 //! both `[documents, tokens]` as i64; the answer is `[documents, labels]` as f32, the labels of all tasks in the order of
@@ -18,8 +18,14 @@ type Failure = Box<dyn Error>;
 
 fn main() -> Result<(), Failure> {
     let mut arguments = std::env::args().skip(1);
-    let bundle = arguments.next().ok_or("candle-peer BUNDLE TASK...")?;
-    let model = Classifier::load(Path::new(&bundle), arguments.collect())?;
+    let usage = "candle-peer BUNDLE mean|cls TASK...";
+    let bundle = arguments.next().ok_or(usage)?;
+    let mean = match arguments.next().as_deref() {
+        Some("mean") => true,
+        Some("cls") => false,
+        _ => return Err(usage.into()),
+    };
+    let model = Classifier::load(Path::new(&bundle), mean, arguments.collect())?;
     let (mut input, mut output) = (io::stdin().lock(), io::stdout().lock());
     while let Some([documents, tokens]) = sizes(&mut input)? {
         let ids = matrix(&mut input, documents, tokens)?;
@@ -54,10 +60,12 @@ fn matrix(input: &mut impl Read, documents: usize, tokens: usize) -> Result<Tens
 struct Classifier {
     bert: BertModel,
     heads: Linear,
+    /// The heads read the mean over all tokens; if not, the first token.
+    mean: bool,
 }
 
 impl Classifier {
-    fn load(bundle: &Path, tasks: Vec<String>) -> Result<Self, Failure> {
+    fn load(bundle: &Path, mean: bool, tasks: Vec<String>) -> Result<Self, Failure> {
         let config: Config =
             serde_json::from_str(&std::fs::read_to_string(bundle.join("config.json"))?)?;
         let tensors = safetensors::load(bundle.join("model.safetensors"), &Device::Cpu)?;
@@ -69,12 +77,15 @@ impl Classifier {
         let heads = Linear::new(of_heads("weight")?, Some(of_heads("bias")?));
         let bert =
             BertModel::load(VarBuilder::from_tensors(tensors, DType::F32, &Device::Cpu), &config)?;
-        Ok(Self { bert, heads })
+        Ok(Self { bert, heads, mean })
     }
 
     /// Logits `[documents, labels]` of ids and mask, both `[documents, tokens]`.
     fn forward(&self, ids: &Tensor, mask: &Tensor) -> candle_core::Result<Tensor> {
         let states = self.bert.forward(ids, &ids.zeros_like()?, Some(mask))?;
+        if !self.mean {
+            return self.heads.forward(&states.narrow(1, 0, 1)?.squeeze(1)?.contiguous()?);
+        }
         let weights = mask.to_dtype(DType::F32)?.unsqueeze(D::Minus1)?;
         let sums = states.broadcast_mul(&weights)?.sum(1)?;
         self.heads.forward(&sums.broadcast_div(&weights.sum(1)?)?)
