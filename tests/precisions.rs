@@ -120,8 +120,10 @@ fn the_last_layer_has_the_same_bits_for_the_first_token_alone() {
     };
     let one = rayon::ThreadPoolBuilder::new().num_threads(1).build().expect("a thread starts");
     for shape in [(96, 3, LAYERS), (20, 1, LAYERS), (33, 3, 1)] {
-        let (both, first) =
-            (of_shape(shape, &[on_cls.clone(), SENTIMENT]), of_shape(shape, &[on_cls.clone()]));
+        let (both, first) = (
+            of_shape(shape, &[on_cls.clone(), SENTIMENT]),
+            of_shape(shape, std::slice::from_ref(&on_cls)),
+        );
         let sequences = sequences(&first);
         for precision in Precision::ALL {
             let both = encode(&encoder(&both, PrecisionChoice::Exactly(precision)), &sequences);

@@ -11,6 +11,7 @@ use super::cache::{Answer, Cache, Key, ModelCache};
 use super::decision::{self, TaskLogits};
 use super::evidence;
 use super::guess::TokenGuess;
+use super::model::{LoadError, ModelInfo};
 use super::options;
 use super::reader::Reader;
 use super::reading::{self, Windows};
@@ -20,74 +21,15 @@ use super::types::{
     Classification, ClassifyError, Document, LongText, Options, Submission, TaskResult, Timing,
     Tokenization, Usage,
 };
-use crate::bundle::{Bundle, BundleError, Stamp, Task};
+use crate::bundle::{Bundle, Stamp, Task};
 use crate::engine::{
     Admission, BatchHistograms, ClientId, DrainReport, Engine, EngineConfig, EngineError,
-    EngineStats, Job, JobTiming, Lane, Output, StartError,
+    EngineStats, Job, JobTiming, Lane, Output,
 };
-use crate::nn::{self, Compute, Encoder, NnError, PrecisionChoice};
+use crate::nn::{self, Compute, Encoder, PrecisionChoice};
 
 /// When to try again while a model has as many documents in hand as it may.
 const BUSY_RETRY_AFTER: Duration = Duration::from_secs(1);
-
-/// Why a model could not be made ready to serve.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum LoadError {
-    /// The model directory is not usable.
-    #[error(transparent)]
-    Bundle(#[from] BundleError),
-    /// The encoder could not be built.
-    #[error(transparent)]
-    Encoder(#[from] NnError),
-    /// The engine did not start.
-    #[error(transparent)]
-    Engine(#[from] StartError),
-    /// No queue of bulk work would ever hold a window of the model.
-    #[error(
-        "engine.max_queued_tokens is {queued}, for bulk work {bulk}; it must hold a window, \
-         {window} tokens"
-    )]
-    Queue {
-        /// Tokens that may be queued.
-        queued: usize,
-        /// Those of them that bulk work may have.
-        bulk: usize,
-        /// Tokens of a window.
-        window: usize,
-    },
-}
-
-/// What a loaded model is.
-#[derive(Clone, Debug, PartialEq)]
-pub struct ModelInfo {
-    /// The name that requests call it by.
-    pub name: String,
-    /// The bundle's revision.
-    pub revision: String,
-    /// SHA-256 of the weights, in hexadecimal.
-    pub digest: String,
-    /// SHA-256, in hexadecimal, of all in the bundle that decides what the model answers.
-    pub fingerprint: String,
-    /// When it was loaded.
-    pub loaded_at: SystemTime,
-    /// `bert`, `roberta` or `xlm-roberta`.
-    pub architecture: String,
-    /// Effective precision: `f32`, `bf16` or `int8`.
-    pub precision: String,
-    /// What computes, see [`Compute::kernels`].
-    pub kernels: String,
-    /// Effective device: `cpu`.
-    pub device: String,
-    /// In which form it reads text, see [`Profile`](crate::text::Profile).
-    pub profile: String,
-    /// Tokens of a window, special ones included.
-    pub max_window_tokens: usize,
-    /// What it answers.
-    pub tasks: Vec<Task>,
-    /// What works less well than it could, for people to read.
-    pub warnings: Vec<String>,
-}
 
 /// A loaded model: it reads documents, and its engine runs them.
 pub struct Classifier {
@@ -249,7 +191,7 @@ impl Classifier {
         if options.evidence > 0 {
             let tokens = usage.tokens;
             let run = evidence::Run { classifier: self, document, options, tokens, submission };
-            run.explain(&tasks, &mut results).await?;
+            run.explain(&tasks, &mut results).await;
         }
         Ok(Classification {
             id: document.id.clone(),

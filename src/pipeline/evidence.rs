@@ -10,16 +10,21 @@
 
 use std::ops::Range;
 
+use tokio::time::Instant;
+
 use super::classifier::Classifier;
 use super::decision;
 use super::reading::Windows;
-use super::types::{ClassifyError, Document, Evidence, LongText, Options, Submission, TaskResult};
-use crate::engine::{Admission, EngineError, Lane};
+use super::types::{Document, Evidence, LongText, Options, Submission, TaskResult};
+use crate::engine::{Admission, Lane};
 use crate::text::sentences;
 
 /// Tokens of one job, about: a few batches, so that a long document with many
 /// sentences neither waits a batch for each nor takes the whole queue.
 const JOB_TOKENS: usize = 8_192;
+
+/// How much of the time that is left until the deadline it may take: the rest is for the answer.
+const SHARE_OF_DEADLINE: f64 = 0.9;
 
 /// The evidence for one document's answers.
 pub(super) struct Run<'a> {
@@ -34,11 +39,7 @@ pub(super) struct Run<'a> {
 impl Run<'_> {
     /// Fills in the evidence of `results`, which answer the tasks with the indices
     /// `tasks`.
-    pub(super) async fn explain(
-        &self,
-        tasks: &[usize],
-        results: &mut [TaskResult],
-    ) -> Result<(), ClassifyError> {
+    pub(super) async fn explain(&self, tasks: &[usize], results: &mut [TaskResult]) {
         let mut pending: Vec<(Range<usize>, Windows)> = Vec::new();
         let mut pending_tokens = 0;
         let line = (Lane::Bulk, self.submission.client.clone());
@@ -46,7 +47,7 @@ impl Run<'_> {
         let read = if self.options.long_text == LongText::Head {
             match self.classifier.head(self.document.clone(), &line).await {
                 Ok(found) => head = found,
-                Err(_) => return Ok(()),
+                Err(_) => return,
             }
             &head
         } else {
@@ -61,7 +62,7 @@ impl Run<'_> {
             let tokens = windows.tokens();
             if pending_tokens + tokens > JOB_TOKENS && !pending.is_empty() {
                 pending_tokens = 0;
-                if !self.weigh(std::mem::take(&mut pending), tasks, results).await? {
+                if !self.weigh(std::mem::take(&mut pending), tasks, results).await {
                     break;
                 }
             }
@@ -69,13 +70,12 @@ impl Run<'_> {
             pending.push((range, windows));
         }
         if !pending.is_empty() {
-            self.weigh(pending, tasks, results).await?;
+            self.weigh(pending, tasks, results).await;
         }
         for result in results {
             result.evidence.sort_by(|a, b| b.weight.total_cmp(&a.weight));
             result.evidence.truncate(self.options.evidence);
         }
-        Ok(())
     }
 
     /// The sentences to try, of those that begin in the first `read` bytes of the text: from the
@@ -98,21 +98,28 @@ impl Run<'_> {
     }
 
     /// Adds to `results` the sentences of `pending` without which a score falls;
-    /// `false` if the engine has no room for evidence.
+    /// `false` if the engine has no room for evidence, or no time.
     async fn weigh(
         &self,
         pending: Vec<(Range<usize>, Windows)>,
         tasks: &[usize],
         results: &mut [TaskResult],
-    ) -> Result<bool, ClassifyError> {
+    ) -> bool {
         let (ranges, windows): (Vec<_>, Vec<_>) = pending.into_iter().unzip();
-        let submission = Submission { admission: Admission::Wait, ..self.submission.clone() };
+        let now = Instant::now();
+        let share = |deadline: Instant| {
+            now + deadline.saturating_duration_since(now).mul_f64(SHARE_OF_DEADLINE)
+        };
+        let submission = Submission {
+            admission: Admission::Wait,
+            deadline: self.submission.deadline.map(share),
+            ..self.submission.clone()
+        };
         let logits = match self.classifier.run(windows, Lane::Bulk, &submission).await {
             Ok((logits, _)) => logits,
-            Err(EngineError::DeadlineExceeded) => return Err(EngineError::DeadlineExceeded.into()),
             Err(reason) => {
                 tracing::debug!(%reason, "no evidence");
-                return Ok(false);
+                return false;
             }
         };
         for (range, logits) in ranges.iter().zip(&logits) {
@@ -132,7 +139,7 @@ impl Run<'_> {
                 }
             }
         }
-        Ok(true)
+        true
     }
 
     /// The Unicode scalars of the bytes `range` of the document's text.

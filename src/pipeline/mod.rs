@@ -8,6 +8,7 @@ mod classifier;
 mod decision;
 mod evidence;
 mod guess;
+mod model;
 mod models;
 mod options;
 mod reader;
@@ -20,7 +21,8 @@ mod types;
 mod watch;
 
 pub use cache::{Cache, CacheConfig, CacheStats};
-pub use classifier::{Classifier, LoadError, ModelInfo};
+pub use classifier::Classifier;
+pub use model::{LoadError, ModelInfo};
 pub use models::{Models, ModelsError, WarmUpError};
 pub use reload::{
     Build, ReloadConfig, ReloadConfigError, ReloadError, ReloadOutcome, ReloadReport, ReloadStats,

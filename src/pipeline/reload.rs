@@ -17,7 +17,8 @@ use tokio::runtime::Handle;
 use tokio::sync::{Mutex, oneshot};
 use tokio::task::JoinHandle;
 
-use super::classifier::{Classifier, LoadError, ModelInfo};
+use super::classifier::Classifier;
+use super::model::{LoadError, ModelInfo};
 use super::models::Models;
 use super::settings::{SettingError, check_times};
 use super::types::ClassifyError;

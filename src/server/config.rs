@@ -103,7 +103,7 @@ impl Default for ServerConfig {
             auth: AuthConfig::default(),
             max_message_bytes: 4 * 1024 * 1024,
             max_received_bytes: 256 * 1024 * 1024,
-            connection_window_bytes: 256 * 1024,
+            connection_window_bytes: 512 * 1024,
             max_header_bytes: 16 * 1024,
             max_batch_documents: 256,
             max_stream_in_flight: 64,

@@ -1,7 +1,7 @@
 //! One connection: who is on the other end, and which calls it has open.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -116,16 +116,21 @@ impl Drop for ConnectionCall {
     }
 }
 
+/// The addresses that count as one: of IPv6 all of a /64, which one host may have.
+pub(super) fn network(ip: IpAddr) -> IpAddr {
+    match ip {
+        IpAddr::V4(_) => ip,
+        IpAddr::V6(ip) => Ipv6Addr::from(u128::from(ip) >> 64 << 64).into(),
+    }
+}
+
 /// Names a client by its address: all of an IPv4 address, and of an IPv6 address the half that
 /// one client cannot choose.
 fn client_at(ip: Option<IpAddr>) -> Arc<str> {
-    match ip {
+    match ip.map(network) {
         None => "unix".into(),
         Some(IpAddr::V4(ip)) => ip.to_string().into(),
-        Some(IpAddr::V6(ip)) => {
-            let network = u128::from(ip) >> 64 << 64;
-            format!("{}/64", std::net::Ipv6Addr::from(network)).into()
-        }
+        Some(IpAddr::V6(network)) => format!("{network}/64").into(),
     }
 }
 

@@ -26,7 +26,7 @@ use tower::ServiceExt;
 
 use super::call::CallService;
 use super::config::ServerConfig;
-use super::connection::Connection;
+use super::connection::{Connection, network};
 use super::lifecycle::{Lifecycle, Phase};
 use super::listen::{Accepted, ByteStream, Listener};
 use super::telemetry::{ConnectionRefusal, Metrics};
@@ -38,9 +38,11 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// What a client begins HTTP/2 with (RFC 9113, 3.4); hyper reads it, and only then asks whether the
 /// client is alive.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// What one call may have of its connection's receive window, in parts: a call whose messages wait
-/// must not hold up the others.
-const CALL_WINDOWS: u32 = 4;
+/// What one call may have of its connection's receive window, in parts: calls whose messages wait
+/// must not hold up the others. Nor may they end the connection: h2 does so (ENHANCE_YOUR_CALM) once
+/// 256 less the length of each unread frame come to half of the connection's window: one call is far
+/// from that with messages of 30 bytes and more, and four with those of 86.
+const CALL_WINDOWS: u32 = 32;
 /// How often a connection is looked at, in parts of the shortest timeout.
 const LOOKS: u32 = 4;
 /// Streams that a client may open and reset before they are worked on; more of them are an attack
@@ -279,6 +281,7 @@ impl Age {
 impl Places {
     /// A place for a connection from `ip`, of `most` in all and from one address.
     fn take(self: &Arc<Self>, ip: Option<IpAddr>, most: (usize, usize)) -> Option<Place> {
+        let ip = ip.map(network);
         let mut taken = self.taken.lock();
         let (all, by_address) = &mut *taken;
         if *all >= most.0 {
@@ -331,5 +334,14 @@ mod tests {
         drop(third);
         assert!(take(Some(here)).is_some());
         assert_eq!(places.taken.lock().1.len(), 1);
+    }
+
+    #[test]
+    fn a_network_of_ipv6_counts_as_one_address() {
+        let places = Arc::new(Places::default());
+        let take = |ip: &str| places.take(Some(ip.parse().unwrap()), (9, 2));
+        let _held = (take("2001:db8::1").unwrap(), take("2001:db8::2:0:0:1").unwrap());
+        assert!(take("2001:db8:0:0:ffff::").is_none());
+        assert!(take("2001:db8:0:1::1").is_some());
     }
 }

@@ -87,7 +87,11 @@ pub struct Listener {
 enum Socket {
     Tcp(TcpListener),
     #[cfg(unix)]
-    Unix(tokio::net::UnixListener),
+    Unix {
+        listener: tokio::net::UnixListener,
+        /// Device and number of its file, by which that is told from a successor's.
+        file: Option<(u64, u64)>,
+    },
 }
 
 /// Bytes to and from a peer, over whatever carries them.
@@ -126,14 +130,18 @@ async fn bind_tcp(address: SocketAddr) -> io::Result<Listener> {
 
 #[cfg(unix)]
 async fn bind_unix(path: &std::path::Path) -> io::Result<Listener> {
+    use std::os::unix::fs::FileTypeExt;
+
     use tokio::net::{UnixListener, UnixStream};
 
     let listener = match UnixListener::bind(path) {
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-            let left_over = UnixStream::connect(path)
+            // To connect to a plain file is refused as well.
+            let is_socket = std::fs::symlink_metadata(path)?.file_type().is_socket();
+            let refused = UnixStream::connect(path)
                 .await
                 .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused);
-            if !left_over {
+            if !(is_socket && refused) {
                 return Err(error);
             }
             std::fs::remove_file(path)?;
@@ -141,7 +149,17 @@ async fn bind_unix(path: &std::path::Path) -> io::Result<Listener> {
         }
         bound => bound?,
     };
-    Ok(Listener { address: Listen::Unix(path.to_owned()), socket: Socket::Unix(listener) })
+    let socket = Socket::Unix { listener, file: file_at(path) };
+    Ok(Listener { address: Listen::Unix(path.to_owned()), socket })
+}
+
+/// Device and number of the file at `path`.
+#[cfg(unix)]
+fn file_at(path: &std::path::Path) -> Option<(u64, u64)> {
+    use std::os::unix::fs::MetadataExt;
+
+    let found = std::fs::symlink_metadata(path).ok()?;
+    Some((found.dev(), found.ino()))
 }
 
 #[cfg(not(unix))]
@@ -164,7 +182,7 @@ impl Listener {
                 Ok(Accepted { stream: Box::new(stream), ip: Some(peer.ip().to_canonical()) })
             }
             #[cfg(unix)]
-            Socket::Unix(listener) => {
+            Socket::Unix { listener, .. } => {
                 let (stream, _) = listener.accept().await?;
                 Ok(Accepted { stream: Box::new(stream), ip: None })
             }
@@ -174,9 +192,12 @@ impl Listener {
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        if let Listen::Unix(path) = &self.address {
-            // It may have been removed by somebody else; then there is nothing to do.
-            drop(std::fs::remove_file(path));
+        #[cfg(unix)]
+        if let (Listen::Unix(path), Socket::Unix { file, .. }) = (&self.address, &self.socket) {
+            // Somebody may have removed it, and another server may listen there by now.
+            if file.is_some() && file_at(path) == *file {
+                drop(std::fs::remove_file(path));
+            }
         }
     }
 }
@@ -200,6 +221,25 @@ mod tests {
         let local = |text: &str| text.parse::<Listen>().unwrap().is_local();
         assert!(local("127.0.0.1:1") && local("[::1]:1") && local("unix:a"));
         assert!(!local("0.0.0.0:1") && !local("10.0.0.1:1") && !local("[::]:1"));
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn a_file_that_is_no_socket_or_is_a_successors_stays() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("tasnif.toml");
+        std::fs::write(&path, "[server]").unwrap();
+        assert!(bind(&Listen::Unix(path.clone())).await.is_err());
+        assert_eq!(std::fs::read(&path).unwrap(), b"[server]");
+        std::fs::remove_file(&path).unwrap();
+
+        let old = bind(&Listen::Unix(path.clone())).await.unwrap();
+        std::fs::rename(&path, directory.path().join("moved")).unwrap();
+        let new = bind(&Listen::Unix(path.clone())).await.unwrap();
+        drop(old);
+        assert!(path.exists());
+        drop(new);
+        assert!(!path.exists());
     }
 
     #[cfg(unix)]

@@ -89,7 +89,7 @@ async fn a_document_waits_for_room() {
 
 #[tokio::test]
 async fn a_large_document_is_not_overtaken_by_small_ones() {
-    let budget = budget(20_000);
+    let budget = budget(120_000);
     let order: Arc<Mutex<Vec<usize>>> = Arc::default();
     let begin = |bytes| {
         let (budget, order) = (Arc::clone(&budget), Arc::clone(&order));
@@ -99,16 +99,16 @@ async fn a_large_document_is_not_overtaken_by_small_ones() {
             hold
         })
     };
-    let held = [begin(4_000).await.unwrap(), begin(4_001).await.unwrap()];
+    let held = [begin(24_000).await.unwrap(), begin(24_001).await.unwrap()];
     // There would be room for the small ones at once.
-    let waiting = [begin(9_000), begin(1_100), begin(1_101)];
+    let waiting = [begin(54_000), begin(6_600), begin(6_601)];
     tokio::task::yield_now().await;
-    assert_eq!(*order.lock(), [4_000, 4_001]);
+    assert_eq!(*order.lock(), [24_000, 24_001]);
     drop(held);
     for task in waiting {
         drop(task.await.unwrap());
     }
-    assert_eq!(*order.lock(), [4_000, 4_001, 9_000, 1_100, 1_101]);
+    assert_eq!(*order.lock(), [24_000, 24_001, 54_000, 6_600, 6_601]);
     assert!(budget.held.lock().waiting.is_empty());
 }
 
@@ -176,7 +176,7 @@ fn nobody_is_taken_on_when_no_answer_has_room() {
 
 #[test]
 fn answers_that_are_kept_for_the_last_have_their_room_before() {
-    let budget = budget(10_000);
+    let budget = budget(9 * OUTCOME_BYTES);
     let mut batch = call(&budget, "a");
     batch.add(&framed(&[95]), false).unwrap();
     batch.expect_answers(3).unwrap();

@@ -217,7 +217,8 @@ fn presentation_forms(text: Mapped) -> Mapped {
     let mut out = Mapped::with_capacity_of(&text);
     for (c, span) in text.iter() {
         if chars::is_presentation_form(c) {
-            chars::compatible(c).for_each(|c| out.push(c, span));
+            // That of a mark by itself has a space before it, which would cut the word.
+            chars::compatible(c).skip_while(|c| *c == ' ').for_each(|c| out.push(c, span));
             continue;
         }
         let last = out.last().filter(|_| chars::is_composing(c));
@@ -345,6 +346,10 @@ mod tests {
     #[test]
     fn ligatures_and_marks_become_ordinary_letters() {
         assert_eq!(apply(Step::PresentationForms, "ﷲ ﻻ ﺁ"), "الله لا آ");
+        assert_eq!(
+            apply(Step::PresentationForms, "ﻛ\u{fe76}ﺘ\u{fc60}ﺐ"),
+            "ك\u{64e}ت\u{64e}\u{651}ب"
+        );
         assert_eq!(apply(Step::PresentationForms, "ا\u{0653}ن ا\u{0654}مل"), "آن أمل");
     }
 

@@ -146,7 +146,7 @@ async fn until_held(server: &TestServer, reached: impl Fn(usize, usize) -> bool)
 }
 
 /// Reads an answer to its end.
-async fn read(mut body: RecvStream) -> (Vec<u8>, Status) {
+pub(crate) async fn read(mut body: RecvStream) -> (Vec<u8>, Status) {
     let mut bytes = Vec::new();
     while let Some(data) = body.data().await {
         let data = data.unwrap();
@@ -240,7 +240,7 @@ async fn documents_of_a_stream_count_until_their_outcomes_are_read() {
     let messages: Vec<Bytes> = (0..DOCUMENTS).map(|index| framed(&item(index))).collect();
     let response = deaf.call(&server, "ClassifyStream", messages.concat().into()).await;
     // Each as what its outcome will take at least, the first as what the answer begins with.
-    until_held(&server, |received, _| received == (8 + DOCUMENTS - 1) * 1_024).await;
+    until_held(&server, |received, _| received == (8 + 6 * (DOCUMENTS - 1)) * 1_024).await;
     server.gate.open();
     until_held(&server, |_, answers| answers > 0).await;
     deaf.open.send(()).unwrap();

@@ -8,7 +8,7 @@ use http::Request;
 use prost::Message;
 use tasnif::engine::EngineConfig;
 use tasnif::server::proto::classifier_client::ClassifierClient;
-use tasnif::server::proto::{ClassifyStreamRequest, ListModelsRequest};
+use tasnif::server::proto::{ClassifyStreamRequest, Document, ListModelsRequest};
 use tasnif::server::{Listen, ServerConfig};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -20,6 +20,7 @@ use tonic_reflection::pb::v1::ServerReflectionRequest;
 use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
 use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
 
+use crate::answers::read;
 use crate::harness::{PATIENCE, TestServer, assert_status, document, plain};
 
 const SOON: Duration = Duration::from_millis(100);
@@ -167,9 +168,35 @@ async fn what_no_call_has_read_is_bounded() {
         body.reserve_capacity(1 << 20);
         std::future::poll_fn(|cx| body.poll_capacity(cx)).await.unwrap().unwrap()
     };
-    assert_eq!(room(&mut body).await, 16_384);
+    assert_eq!(room(&mut body).await, 2_048);
     let (_response, mut other) = send.send_request(head(&server, "Classify"), false).unwrap();
-    assert_eq!(room(&mut other).await, 16_384);
+    assert_eq!(room(&mut other).await, 2_048);
+}
+
+/// As gRPC for Go sends them: each message in a frame of its own.
+#[tokio::test]
+async fn a_stream_of_many_small_frames_waits_and_does_not_end_its_connection() {
+    const DOCUMENTS: usize = 2_000;
+    let server = TestServer::start().await;
+    let (mut send, _connection) = by_hand(&server, 1 << 20).await;
+    // After an answer the server's windows are known.
+    let (response, mut body) = send.send_request(head(&server, "ListModels"), false).unwrap();
+    body.send_data(framed(&ListModelsRequest {}), true).unwrap();
+    response.await.unwrap();
+    server.gate.shut();
+    let (response, mut body) = send.send_request(head(&server, "ClassifyStream"), false).unwrap();
+    for index in 0..DOCUMENTS {
+        let text = "فاز الفريق".into();
+        let document = Document { id: index.to_string(), text, ..Document::default() };
+        let item = ClassifyStreamRequest { document: Some(document), options: None };
+        body.send_data(framed(&item), index + 1 == DOCUMENTS).unwrap();
+    }
+    // What the server's window has room for is there by now, and nothing reads it.
+    let response = response.await.unwrap();
+    tokio::time::sleep(SOON).await;
+    server.gate.open();
+    let (_, status) = read(response.into_body()).await;
+    assert_eq!(status.code(), Code::Ok, "{status:?}");
 }
 
 #[tokio::test]

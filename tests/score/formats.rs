@@ -2,10 +2,12 @@
 
 use std::io::Write;
 use std::process::Stdio;
+use std::sync::Arc;
 
-use arrow_array::RecordBatch;
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Float32Type, Int64Type};
+use arrow_array::{ArrayRef, NullArray, RecordBatch, StringArray};
+use parquet::arrow::ArrowWriter;
 use parquet::basic::Compression;
 use serde_json::{Value, json};
 
@@ -158,6 +160,25 @@ fn parquet_is_read_in_every_compression_and_its_types_are_kept() {
         let numbers: Vec<Value> = dir.lines(&out).iter().map(|row| row["number"].clone()).collect();
         assert_eq!(numbers, (0..40).map(|n| json!(n)).collect::<Vec<_>>(), "{name}");
     }
+}
+
+#[test]
+fn a_column_of_parquet_may_hold_nothing() {
+    let dir = Dir::new();
+    let texts: Vec<Option<&str>> = vec![Some("ارتفعت أسعار النفط"), Some("فاز الفريق بالكأس")];
+    let batch = RecordBatch::try_from_iter_with_nullable([
+        ("title", Arc::new(NullArray::new(2)) as ArrayRef, true),
+        ("text", Arc::new(StringArray::from(texts)) as ArrayRef, true),
+    ])
+    .unwrap();
+    let input = dir.path("in.parquet");
+    let file = std::fs::File::create(&input).unwrap();
+    let mut writer = ArrowWriter::try_new(file, batch.schema(), None).unwrap();
+    writer.write(&batch).unwrap();
+    writer.close().unwrap();
+    scored(&[input.to_str().unwrap(), "-o", &dir.name("out.jsonl"), "--keep", "title"]);
+    let kept: Vec<Value> = dir.lines("out.jsonl").iter().map(|row| row["title"].clone()).collect();
+    assert_eq!(kept, [Value::Null, Value::Null]);
 }
 
 #[test]

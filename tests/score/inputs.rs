@@ -116,6 +116,26 @@ fn a_file_that_cannot_be_scored_is_met_like_a_damaged_one() {
     fails(&[&list, "-o", &dir.name("c.jsonl"), "--skip-damaged"], 2, "jq -c");
 }
 
+#[cfg(unix)]
+#[test]
+fn a_pipe_is_read_as_standard_input_alone_and_never_replaced() {
+    use std::os::unix::fs::FileTypeExt;
+    use std::process::{Command, Stdio};
+
+    let dir = Dir::new();
+    let archive = dir.write("a.jsonl", jsonl(&documents(3)));
+    let pipe = dir.name("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    fails(&[&pipe, "-o", &dir.name("out.jsonl")], 2, "say - and give it as standard input");
+    for how in ["--overwrite", "--resume"] {
+        fails(&[&archive, "-o", &pipe, how], 2, "says that score wrote it");
+        assert!(fs::metadata(&pipe).unwrap().file_type().is_fifo(), "{how}");
+    }
+    let args = ["/dev/stdin", "-o", &dir.name("out.jsonl")];
+    let given = score_command(&args).stdin(Stdio::piped()).output().unwrap();
+    assert_eq!(given.status.code(), Some(2), "{}", stderr(&given));
+}
+
 #[test]
 fn a_byte_order_mark_does_not_hide_the_format() {
     let dir = Dir::new();

@@ -7,6 +7,18 @@ use serde_json::Value;
 use crate::harness::*;
 
 #[test]
+fn what_a_short_damaged_file_holds_before_the_damage_is_scored() {
+    let dir = Dir::new();
+    let whole = gzip(jsonl(&documents(60)).as_bytes());
+    let input = dir.write("a.jsonl.gz", &whole[..whole.len() - 9]);
+    scored(&[&input, "-o", &dir.name("out.jsonl"), "--skip-damaged"]);
+    let rows = dir.lines("out.jsonl").len();
+    assert!((50..=60).contains(&rows), "{rows}");
+    let rejects = dir.lines("out.jsonl.rejects.jsonl");
+    assert_eq!((rejects.len(), &rejects[0]["reason"]), (1, &"damaged_file".into()));
+}
+
+#[test]
 fn a_truncated_file_stops_with_a_code_and_keeps_what_was_done() {
     let rows = documents(400);
     let text = jsonl(&rows);

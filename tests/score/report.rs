@@ -23,6 +23,18 @@ fn report(dir: &Dir) -> String {
 }
 
 #[test]
+fn a_page_that_cannot_be_written_is_told_before_the_work() {
+    let dir = Dir::new();
+    let input = dir.write("in.jsonl", jsonl(&documents(2)));
+    fails(
+        &[&input, "-o", &dir.name("out.jsonl"), "--report", &dir.name("no/page.html")],
+        6,
+        "page.html",
+    );
+    assert!(!dir.path("out.jsonl").exists());
+}
+
+#[test]
 fn it_is_one_file_with_everything_in_it() {
     let page = report(&Dir::new());
     for section in [

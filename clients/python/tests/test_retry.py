@@ -127,6 +127,28 @@ def test_documents_of_a_batch_that_found_no_room_are_sent_again(tmp_path: Path, 
     assert [result.error.code for result in results if result.error] == [BUSY] * 5
 
 
+def test_answers_of_a_batch_outlast_the_failure_of_a_later_call(tmp_path: Path, quick: Retry) -> None:
+    def some_have_no_room(request: pb.ClassifyBatchRequest, _context: Any) -> pb.ClassifyBatchResponse:
+        codes = [BUSY if int(document.id) > 6 else None for document in request.documents]
+        return pb.ClassifyBatchResponse(results=map(item, request.documents, codes))
+
+    def blocking(target: str) -> list[Any]:
+        with Client(target, retry=quick) as client:
+            return client.classify_batch(TEN)
+
+    async def asynchronous(target: str) -> list[Any]:
+        async with AsyncClient(target, retry=quick) as client:
+            return await client.classify_batch(TEN)
+
+    for name, way in (("blocking", blocking), ("asynchronous", lambda target: asyncio.run(asynchronous(target)))):
+        (tmp_path / name).mkdir()
+        fake = Fake(some_have_no_room, refusing(BUSY, "OVERLOADED", 0.01))
+        with served(fake, tmp_path / name) as target:
+            results = way(target)
+        assert [result.error and result.error.code for result in results] == [None] * 7 + [BUSY] * 3
+        assert fake.calls > 2
+
+
 def break_after(count: int, seen: list[str]) -> Any:
     """A stream that answers so many documents and then breaks."""
 

@@ -67,9 +67,10 @@ impl RowReader for Delimited {
     fn next_row(&mut self) -> Result<Option<RawRow>, FileError> {
         // The record borrows the buffers, which `cells` does not touch.
         let mut records = std::mem::take(&mut self.records);
+        let max_bytes = records.max_bytes;
         let cells = match records.next()? {
             None => None,
-            Some(Err(bytes)) => Some(Err(too_large(bytes, self.records.max_bytes))),
+            Some(Err(bytes)) => Some(Err(too_large(bytes, max_bytes))),
             Some(Ok(record)) => Some(self.cells(&record)),
         };
         self.records = records;
@@ -115,7 +116,7 @@ impl Records {
             reader: BufReader::with_capacity(BUFFER_BYTES, reader),
             parser: csv_core::ReaderBuilder::new().delimiter(delimiter).build(),
             max_bytes,
-            fields: vec![0; RECORD_BYTES],
+            fields: vec![0; RECORD_BYTES.min(max_bytes + 1)],
             ends: vec![0; RECORD_BYTES / 16],
         }
     }
@@ -189,5 +190,7 @@ mod tests {
         let reason = |row: usize| cells(row).as_ref().unwrap_err().reason;
         assert_eq!(reason(2), RejectReason::Malformed);
         assert_eq!(reason(3), RejectReason::RowTooLarge);
+        let message = cells(3).as_ref().unwrap_err().to_string();
+        assert!(message.contains("more than 20;"), "{message}");
     }
 }

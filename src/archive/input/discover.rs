@@ -155,6 +155,17 @@ pub(in crate::archive) fn fingerprint(
         if name == STDIN {
             return Ok(InputFile { path: name, bytes: 0, sha256: String::new() });
         }
+        let setting =
+            |message: &str| Err(ArchiveError::Setting(format!("input {name}: {message}")));
+        if path.to_str().is_none() {
+            return setting("its name is not UTF-8; rename it");
+        }
+        // It is read once for its digest and once for its documents.
+        if !path.metadata().reading(path)?.is_file() {
+            return setting(
+                "it is no file; to read from a pipe, say - and give it as standard input",
+            );
+        }
         let (bytes, sha256) = digest(path, stop)?;
         Ok(InputFile { path: name, bytes, sha256 })
     };

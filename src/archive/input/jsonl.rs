@@ -22,12 +22,14 @@ pub(super) struct JsonLines {
     lines: Lines,
     /// Lines that have been read to know the columns.
     looked_at: VecDeque<NumberedLine>,
+    /// What ended that, to be told in its place.
+    broken: Option<FileError>,
     wanted: Vec<String>,
 }
 
 impl JsonLines {
     pub(super) fn new(lines: Lines) -> Self {
-        Self { lines, looked_at: VecDeque::new(), wanted: Vec::new() }
+        Self { lines, looked_at: VecDeque::new(), broken: None, wanted: Vec::new() }
     }
 
     /// The next line that is not blank.
@@ -50,10 +52,16 @@ impl RowReader for JsonLines {
     fn columns(&mut self) -> Result<Vec<String>, FileError> {
         let mut keys = BTreeSet::new();
         let mut bytes = 0;
-        while self.looked_at.len() < MAX_LOOKED_AT
-            && bytes < MAX_LOOKED_AT_BYTES
-            && let Some((number, line)) = self.next_line()?
-        {
+        while self.looked_at.len() < MAX_LOOKED_AT && bytes < MAX_LOOKED_AT_BYTES {
+            let (number, line) = match self.next_line() {
+                Ok(Some(line)) => line,
+                Ok(None) => break,
+                Err(error) if self.looked_at.is_empty() => return Err(error),
+                Err(error) => {
+                    self.broken = Some(error);
+                    break;
+                }
+            };
             if let Ok(line) = &line {
                 bytes += line.len();
                 if self.looked_at.is_empty() && line.trim_ascii_start().starts_with(b"[") {
@@ -79,7 +87,10 @@ impl RowReader for JsonLines {
     fn next_row(&mut self) -> Result<Option<RawRow>, FileError> {
         let line = match self.looked_at.pop_front() {
             Some(line) => Some(line),
-            None => self.next_line()?,
+            None => match self.broken.take() {
+                Some(error) => return Err(error),
+                None => self.next_line()?,
+            },
         };
         Ok(line.map(|(number, line)| {
             let cells = line.and_then(|line| parse(&line, &self.wanted));

@@ -104,8 +104,8 @@ impl RowReader for ParquetRows {
             if wanted.contains(field.name()) {
                 if !supported(field.data_type()) {
                     return Err(FileError::Setting(format!(
-                        "column {:?} holds {}; text, numbers, booleans, dates and times can be \
-                         read",
+                        "column {:?} holds {}; text, numbers, booleans, dates and timestamps \
+                         can be read",
                         field.name(),
                         field.data_type()
                     )));
@@ -152,11 +152,12 @@ fn broken(error: ParquetError) -> FileError {
 fn supported(kind: &DataType) -> bool {
     use DataType::{
         Binary, Boolean, Date32, Date64, Decimal128, Decimal256, Float32, Float64, Int8, Int16,
-        Int32, Int64, LargeBinary, LargeUtf8, Timestamp, UInt8, UInt16, UInt32, UInt64, Utf8,
+        Int32, Int64, LargeBinary, LargeUtf8, Null, Timestamp, UInt8, UInt16, UInt32, UInt64, Utf8,
     };
     matches!(
         kind,
-        Utf8 | LargeUtf8
+        Null | Utf8
+            | LargeUtf8
             | Binary
             | LargeBinary
             | Boolean

@@ -105,7 +105,7 @@ impl Layout {
         };
         Ok([self.output.clone(), self.rejects()]
             .into_iter()
-            .find(|path| path.is_file())
+            .find(|path| path.exists() && !path.is_dir())
             .or_else(|| first(&self.work(), |_| true))
             .or_else(|| first(&self.output, is_part)))
     }

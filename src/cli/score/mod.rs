@@ -13,6 +13,7 @@ pub(super) use self::args::ScoreArgs;
 
 use super::exit::Failure;
 use super::local;
+use super::output;
 use super::progress;
 use super::settings::Settings;
 use super::signals::Signals;
@@ -49,6 +50,9 @@ pub(super) fn run(args: &ScoreArgs) -> anyhow::Result<ExitCode> {
         engine,
         ..Settings::default()
     };
+    if let Some(path) = &args.report {
+        output::check(path)?;
+    }
     let models = local::load_reloadable(&settings)?.models;
     let classifier = models.get("").context("no model is loaded")?;
     // One that answers nothing would refuse every row.

@@ -65,7 +65,13 @@ class AsyncClient:
         """See `Client.classify_batch`."""
         batch, budget = Batch(documents, options, self._max_message_bytes), self._budget(timeout_s)
         while not batch.is_answered:
-            delay_s = batch.take(await self._call(self._stub.ClassifyBatch, batch.request(), budget), budget)
+            try:
+                response = await self._call(self._stub.ClassifyBatch, batch.request(), budget)
+            except CallError:
+                if batch.is_begun:
+                    break
+                raise
+            delay_s = batch.take(response, budget)
             if delay_s is None:
                 break
             await asyncio.sleep(delay_s)

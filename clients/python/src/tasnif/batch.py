@@ -28,11 +28,17 @@ class Batch:
             else:
                 self._documents[index] = encoded
         self._open = list(self._documents)
+        self._is_begun = False
 
     @property
     def is_answered(self) -> bool:
         """Whether there is nothing to ask for. A batch of nothing is for the server to refuse."""
         return bool(self._results) and not self._open
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether a call has been answered: then each document has a result, whatever becomes of the next call."""
+        return self._is_begun
 
     @property
     def results(self) -> list[Result]:
@@ -51,6 +57,7 @@ class Batch:
             raise TasnifError(f"the server answered {len(response.results)} documents of {len(self._open)}")
         answered = dict(zip(self._open, map(convert.result, response.results)))
         self._results.update(answered)
+        self._is_begun = True
         self._open = [index for index, result in answered.items() if result.error and result.error.is_retriable]
         if not self._open:
             return None

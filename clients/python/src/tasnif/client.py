@@ -79,7 +79,13 @@ class Client:
         """
         batch, budget = Batch(documents, options, self._max_message_bytes), self._budget(timeout_s)
         while not batch.is_answered:
-            delay_s = batch.take(self._call(self._stub.ClassifyBatch, batch.request(), budget), budget)
+            try:
+                response = self._call(self._stub.ClassifyBatch, batch.request(), budget)
+            except CallError:
+                if batch.is_begun:
+                    break
+                raise
+            delay_s = batch.take(response, budget)
             if delay_s is None:
                 break
             time.sleep(delay_s)

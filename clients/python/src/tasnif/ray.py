@@ -90,6 +90,7 @@ class Classifier:
     def _strings(batch: pa.Table, name: str) -> list[str]:
         """The column's strings, with empty ones for null."""
         column = batch.column(name)
-        if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
+        kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+        if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_null(kind)):
             raise TypeError(f"column {name!r} is of type {column.type}; it must be of strings")
         return [value or "" for value in column.to_pylist()]
