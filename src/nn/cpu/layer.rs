@@ -118,12 +118,12 @@ impl<K: Kernel> Layer<K> {
             pause();
             let input = &mut workspace.input;
             if let Some(qkv) = A::as_f32_mut(qkv) {
-                self.qkv.forward_to(outputs.clone(), hidden, shape.hidden, qkv, input);
+                self.qkv.forward_to(outputs.clone(), hidden, shape.hidden, qkv, input, |_, _| ());
                 continue;
             }
             workspace.qkv.at_least(block * shape.stride);
             let out = &mut workspace.qkv;
-            self.qkv.forward_to(outputs.clone(), hidden, shape.hidden, out, input);
+            self.qkv.forward_to(outputs.clone(), hidden, shape.hidden, out, input, |_, _| ());
             let values = hidden.len() / shape.hidden * shape.stride;
             workspace.attention.convert(workspace.qkv.get(..values).unwrap_or_default(), qkv);
         }

@@ -74,22 +74,11 @@ impl<K: Kernel> Packed<K> {
         input: &mut Input<K>,
         then: impl FnMut(&mut [f32], usize),
     ) {
-        self.forward_panels(0..self.width(), rows, stride, out, input, then);
+        self.forward_to(0..self.width(), rows, stride, out, input, then);
     }
 
     /// The same for `outputs` alone and what else is in their panels; others stay as they are.
     pub(in super::super) fn forward_to(
-        &self,
-        outputs: Range<usize>,
-        rows: &[f32],
-        stride: usize,
-        out: &mut [f32],
-        input: &mut Input<K>,
-    ) {
-        self.forward_panels(outputs, rows, stride, out, input, |_, _| ());
-    }
-
-    fn forward_panels(
         &self,
         outputs: Range<usize>,
         rows: &[f32],
