@@ -55,6 +55,7 @@ def main():
         "exports": made,
         "engines": [described(variant, options) for variant in engines.VARIANTS],
         "absent": absent,
+        "labels_beside": None,
         "labels": {},
         "settings": {},
         "tuning": [],
@@ -62,7 +63,7 @@ def main():
     }
     for threads in options.threads:
         measure(threads, works, contestants, options, result)
-    result["labels"] = labels.compare(result["labels"], options.model)
+    result["labels_beside"], result["labels"] = labels.compare(result["labels"], options.model)
     result["wall_s"] = round(time.time() - started)
     report.write(result, options.out)
     print(f"{options.out}: peers.md, peers.json, peers.svg in {result['wall_s']} s")

@@ -4,6 +4,7 @@ import json
 from statistics import median
 
 import chart
+import labels
 
 OWN = "Tasnif "
 REFERENCE = "reference f32"
@@ -199,16 +200,18 @@ def scaling_table(result):
 
 
 def label_table(result):
-    rows = []
+    beside, rows = result["labels_beside"], []
+    if beside is None:
+        return ["## Agreement", "", f"Labels were not compared: neither {' nor '.join(labels.REFERENCES)} ran."]
     for key, found in result["labels"].items():
-        if isinstance(found, str) or "failed" in found:
-            rows.append([key, found if isinstance(found, str) else found["failed"], ""])
+        if "failed" in found:
+            rows.append([key, found["failed"], ""])
             continue
         shares = ", ".join(f"{name} {share:.2%}" for name, share in found["agreement"].items())
         rows.append([bold(key), shares, f"{found['max_logit_difference']:.2g}"])
     documents = next((found["documents"] for found in result["labels"].values() if "documents" in found), 0)
     return [
-        "## Agreement with PyTorch f32",
+        f"## Agreement with {beside}",
         "",
         f"Share of {documents} documents of mixed lengths with the same label, and the largest difference of a logit.",
         "",
