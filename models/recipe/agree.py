@@ -1,17 +1,20 @@
-"""Whether the service answers as the recipe measured: whole articles of test_saudi through `tasnif classify` and
-through PyTorch, logit by logit. Fails where they differ by more than TOLERANCE.
+"""Whether the service answers as the recipe measured, in f32: some whole articles of test_saudi through
+`tasnif classify` and through PyTorch, logit by logit; then all of test_saudi, whole and title and lead, through
+`tasnif score --evaluate`, whose accuracy and macro-F1 are to be those of the bundle's evaluation.json. Fails where
+logits differ by more than TOLERANCE, or figures at all.
 
     python agree.py
 """
 
 import json
 import subprocess
+import tempfile
 from pathlib import Path
 
 import numpy as np
 
 from common import DEFAULT_SHARED, DEFAULT_TASNIF, HERE, LABELS, SHIPPED_TASKS, head_logits, pooled_windows
-from prepare import build_shard, read
+from prepare import build_shard, lead, read
 from readings import by_document, load_shipped, reader_arguments
 
 TOLERANCE = 1e-3
@@ -32,8 +35,37 @@ def main():
             largest = max(largest, float(np.abs(logits - expected[task][n]).max()))
             other_labels += int(logits.argmax() != expected[task][n].argmax())
     print(f"{len(rows)} articles: largest difference of a logit {largest:.2e}, {other_labels} labels differ")
-    if largest > TOLERANCE:
+    same = compare_figures(arguments)
+    if largest > TOLERANCE or not same:
         raise SystemExit(1)
+
+
+def compare_figures(arguments):
+    """Whether the figures of `tasnif score` are those of evaluation.json."""
+    evaluation, same = json.loads((arguments.bundle / "evaluation.json").read_text())["sets"], True
+    rows = list(read(arguments.shared / "data/news/test_saudi.jsonl.gz"))
+    for name, texts in (("test_saudi_full", rows), ("test_saudi_lead", map(lead, rows))):
+        for found in scored(arguments, texts):
+            expected = evaluation[name][found["task"]]
+            pairs = (expected["accuracy"], found["accuracy"]), (expected["macro_f1"], found["macro_f1_frequent"])
+            agree = all(abs(mine - theirs) < 1e-9 for mine, theirs in pairs)
+            same = same and agree
+            words = ", ".join(f"{mine:.6f} and {theirs:.6f}" for mine, theirs in pairs)
+            print(f"{name} {found['task']}: accuracy, then macro-F1, here and by tasnif score: {words}")
+    return same
+
+
+def scored(arguments, rows):
+    """What `tasnif score` finds of each task."""
+    with tempfile.TemporaryDirectory() as folder:
+        texts = Path(folder) / "texts.jsonl"
+        texts.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+        command = [arguments.tasnif, "score", texts, "--output", Path(folder) / "scored.jsonl", "--json", "--quiet"]
+        command += ["--model", arguments.bundle, "--precision", "f32"]
+        for task in SHIPPED_TASKS:
+            command += ["--evaluate", f"{task}:{task}"]
+        summary = subprocess.run(command, capture_output=True, text=True, check=True, encoding="utf-8")
+    return json.loads(summary.stdout)["evaluations"]
 
 
 def in_python(arguments, rows):

@@ -66,7 +66,14 @@ def tasnif_json(revision="untrained", calibration=None, profile="news", pooling=
     return {
         "revision": revision,
         "languages": ["ar"],
-        "text": {"profile": profile, "window": 512, "stride": 384, "max_title_tokens": 64, "title_separator": True},
+        "text": {
+            "profile": profile,
+            "window": 512,
+            "stride": 384,
+            "aggregation": "mean",
+            "max_title_tokens": 64,
+            "title_separator": True,
+        },
         "tasks": [
             {
                 "name": name,

@@ -5,6 +5,9 @@ use serde::Serialize;
 use super::stats::Gold;
 use crate::bundle::Task;
 
+/// Rows that a class has to have to be a frequent one: fewer say little about it.
+const MIN_FREQUENT_ROWS: u64 = 5;
+
 /// The answers of one task beside its true labels.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Evaluation {
@@ -16,6 +19,11 @@ pub struct Evaluation {
     pub accuracy: f64,
     /// Mean F1 of the classes that occur among the true labels.
     pub macro_f1: f64,
+    /// The same of the classes that at least 5 rows have, as the cards of the shipped models and
+    /// `verify` have it; `None` where there are none.
+    pub macro_f1_frequent: Option<f64>,
+    /// How many these are.
+    pub frequent_classes: usize,
     /// Share of the rows on which the model did not abstain.
     pub coverage: f64,
     /// Share of those with the right label.
@@ -66,14 +74,16 @@ impl Evaluation {
             .collect();
         let rows = classes.iter().map(|class| class.support).sum();
         let right = (0..classes.len()).map(|class| cell(confusion, class, class)).sum();
-        let occurring = || classes.iter().filter(|class| class.support > 0);
-        let f1: f64 = occurring().map(|class| class.f1).sum();
+        let (_, macro_f1) = mean_f1(&classes, 1);
+        let (frequent_classes, macro_f1_frequent) = mean_f1(&classes, MIN_FREQUENT_ROWS);
         let sure = gold.sure_right + gold.sure_wrong;
         Self {
             task: task.name.clone(),
             rows,
             accuracy: share(right, rows),
-            macro_f1: f1 / occurring().count().max(1) as f64,
+            macro_f1: macro_f1.unwrap_or_default(),
+            macro_f1_frequent,
+            frequent_classes,
             coverage: share(sure, rows),
             accuracy_when_sure: share(gold.sure_right, sure),
             classes,
@@ -83,6 +93,20 @@ impl Evaluation {
             unknown: gold.unknown.iter().map(|(label, &rows)| (label.clone(), rows)).collect(),
         }
     }
+
+    /// [`Self::macro_f1_frequent`] where there are rarer classes, so that it is not
+    /// [`Self::macro_f1`].
+    pub fn macro_f1_without_rare(&self) -> Option<f64> {
+        let occurring = self.classes.iter().filter(|class| class.support > 0).count();
+        self.macro_f1_frequent.filter(|_| self.frequent_classes < occurring)
+    }
+}
+
+/// How many classes have at least `rows` rows, and the mean of their F1.
+fn mean_f1(classes: &[ClassScore], rows: u64) -> (usize, Option<f64>) {
+    let counting = || classes.iter().filter(|class| class.support >= rows);
+    let (count, sum) = (counting().count(), counting().map(|class| class.f1).sum::<f64>());
+    (count, (count > 0).then_some(sum / count as f64))
 }
 
 fn cell(confusion: &[Vec<u64>], truth: usize, given: usize) -> u64 {
@@ -128,8 +152,12 @@ mod tests {
         let f1: Vec<f64> = evaluation.classes.iter().map(|class| class.f1).collect();
         assert_eq!(f1, [0.8, 0.75, 0.0]);
         assert_eq!((evaluation.macro_f1, evaluation.coverage), (0.775, 0.5));
+        // Only the first has 5 rows.
+        assert_eq!((evaluation.macro_f1_frequent, evaluation.frequent_classes), (Some(0.8), 1));
+        assert_eq!(evaluation.macro_f1_without_rare(), Some(0.8));
         assert_eq!(evaluation.accuracy_when_sure, 0.8);
         let empty = Evaluation::new(&task, &Gold::default());
         assert_eq!((empty.rows, empty.accuracy, empty.macro_f1), (0, 0.0, 0.0));
+        assert_eq!((empty.macro_f1_frequent, empty.frequent_classes), (None, 0));
     }
 }

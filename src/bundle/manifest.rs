@@ -36,6 +36,18 @@ struct TextEntry {
     max_title_tokens: usize,
     #[serde(default)]
     title_separator: bool,
+    #[serde(default, rename = "aggregation")]
+    _aggregation: Aggregation,
+}
+
+/// How a document's logits come from those of its windows. There is one way, which a bundle may
+/// name; one that names another is refused.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Aggregation {
+    /// Their mean, weighted by tokens.
+    #[default]
+    Mean,
 }
 
 #[derive(Debug, Deserialize)]

@@ -14,8 +14,6 @@ const MAX_DIFFERING: f64 = 0.007;
 pub const ENOUGH_DOCUMENTS: u64 = 143;
 /// By how many points macro-F1 may differ, up or down.
 const MAX_F1_POINTS: f64 = 0.3;
-/// Rows that a class has to have to count in macro-F1: fewer say little about it.
-const MIN_CLASS_ROWS: u64 = 5;
 
 /// A precision beside the reference, on some documents.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -191,18 +189,14 @@ impl Tally {
 
 impl TaskTally {
     fn macro_f1(&self, task: &Task) -> Option<MacroF1> {
-        let mean = |gold: &Gold| {
-            let evaluation = Evaluation::new(task, gold);
-            let classes = evaluation.classes.iter();
-            let f1: Vec<f64> = classes
-                .filter(|class| class.support >= MIN_CLASS_ROWS)
-                .map(|class| class.f1)
-                .collect();
-            (evaluation.rows, f1.len(), f1.iter().sum::<f64>() / f1.len().max(1) as f64)
-        };
-        let (rows, classes, reference) = mean(&self.reference);
-        let (_, _, found) = mean(&self.found);
-        (classes > 0).then_some(MacroF1 { rows, classes, reference, found })
+        let reference = Evaluation::new(task, &self.reference);
+        let found = Evaluation::new(task, &self.found).macro_f1_frequent?;
+        Some(MacroF1 {
+            rows: reference.rows,
+            classes: reference.frequent_classes,
+            reference: reference.macro_f1_frequent?,
+            found,
+        })
     }
 }
 

@@ -180,13 +180,21 @@ fn evaluation(evaluation: &Evaluation) -> String {
     let found = |class: &ClassScore, value: f64| {
         if class.support > 0 { share(value) } else { "–".to_owned() }
     };
+    let frequent = evaluation.macro_f1_without_rare().map(|f1| {
+        let classes = evaluation.frequent_classes;
+        format!(
+            "<div><b>{}</b>macro-F1 of the {classes} classes with 5 rows or more</div>\n",
+            share(f1)
+        )
+    });
     let mut html = heading(&format!("Beside the true labels: {}", evaluation.task));
     html += &format!(
-        "<div class=\"figures\">\n<div><b>{}</b>accuracy</div>\n<div><b>{}</b>macro-F1</div>\n\
+        "<div class=\"figures\">\n<div><b>{}</b>accuracy</div>\n<div><b>{}</b>macro-F1</div>\n{}\
          <div><b>{}</b>accuracy where it does not abstain, on {} of the documents</div>\n\
          <div><b>{}</b>documents with a true label</div>\n</div>\n",
         share(evaluation.accuracy),
         share(evaluation.macro_f1),
+        frequent.unwrap_or_default(),
         share(evaluation.accuracy_when_sure),
         share(evaluation.coverage),
         grouped(evaluation.rows)

@@ -74,13 +74,21 @@ fn evaluation(out: &mut impl Write, evaluation: &Evaluation) -> Result<()> {
     let found = |class: &ClassScore, value: f64| {
         if class.support > 0 { share(value) } else { "–".to_owned() }
     };
+    let frequent = evaluation.macro_f1_without_rare().map(|f1| {
+        format!(
+            " ({} of the {} classes with 5 rows or more)",
+            share(f1),
+            evaluation.frequent_classes
+        )
+    });
     writeln!(
         out,
-        "{} beside {} true labels: accuracy {}, macro-F1 {}; {} where it did not abstain ({})",
+        "{} beside {} true labels: accuracy {}, macro-F1 {}{}; {} where it did not abstain ({})",
         evaluation.task,
         evaluation.rows,
         share(evaluation.accuracy),
         share(evaluation.macro_f1),
+        frequent.unwrap_or_default(),
         share(evaluation.accuracy_when_sure),
         share(evaluation.coverage),
     )?;
