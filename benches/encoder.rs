@@ -9,7 +9,7 @@
 
 use std::hint::black_box;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use tasnif::bundle::Bundle;
@@ -49,7 +49,9 @@ fn encoder(criterion: &mut Criterion) {
                     BatchSize::PerIteration,
                 );
             });
-            let time = median(&model, &batch);
+            let time = measure::median_time(&mut || {
+                drop(black_box(model.encode(&batch, &mut || ()).unwrap()));
+            });
             println!(
                 "{choice} {name}: {:.1} % of peak, {:.0} tokens/s, {:.1?} a layer",
                 100.0 * operations / time.as_secs_f64() / peak,
@@ -58,18 +60,6 @@ fn encoder(criterion: &mut Criterion) {
             );
         }
     }
-}
-
-/// Median time of a batch.
-fn median(model: &dyn Encoder, batch: &PackedTokens) -> Duration {
-    let time = || {
-        let start = Instant::now();
-        black_box(model.encode(batch, &mut || ()).unwrap());
-        start.elapsed()
-    };
-    let mut times = [(); 9].map(|()| time());
-    times.sort_unstable();
-    times[times.len() / 2]
 }
 
 fn batch(lengths: &[usize], vocab_size: usize) -> PackedTokens {

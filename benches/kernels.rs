@@ -4,7 +4,8 @@
 //! one thread, in blocks of rows as the encoder has them, and the same products in
 //! `rten-gemm`, whose weights are packed before too, and `gemm`, on which candle stands.
 //! Criterion gives operations a second (its `elem/s`); the peaks and each product's share of its
-//! own are printed.
+//! own are printed. Then GELU, softmax and the norm, of values that lie in the cache, beside
+//! `rten-vecmath`, in values a second.
 
 #![allow(clippy::indexing_slicing, clippy::unwrap_used, clippy::print_stdout)]
 
@@ -15,8 +16,10 @@ use candle_core::{Device, Tensor};
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main};
 use rten_gemm::{GemmExecutor, GemmInputA, GemmInputB};
+use rten_simd::{SimdOp, SimdUnaryOp};
 use rten_tensor::NdTensor;
 use rten_tensor::prelude::*;
+use rten_vecmath::{Gelu, Normalize, NormalizeOptions, Softmax, Sum, SumSquareSub};
 use tasnif::nn::Precision;
 use tasnif::nn::cpu::measure;
 
@@ -91,6 +94,57 @@ fn run(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, seconds: f64, work:
     println!("{name}: {:.0} % of peak", 100.0 * seconds / time);
 }
 
+/// What follows products: GELU of a block of rows, softmax of the scores of a block of queries, and
+/// the norm of a block. Each begins by writing its input, which would else change from run to run.
+fn vectors(criterion: &mut Criterion) {
+    let (inner, scores, hidden) = (wave(48 * 1536), wave(48 * 128), wave(48 * 384));
+    let mut out = vec![0.0; inner.len()];
+    let mut bench = |part: &str, name: &str, input: &[f32], work: &mut dyn FnMut(&mut [f32])| {
+        let mut group = criterion.benchmark_group(part);
+        group.throughput(Throughput::Elements(input.len() as u64));
+        group.sample_size(20).measurement_time(Duration::from_secs(1));
+        let out = &mut out[..input.len()];
+        let mut run = || {
+            out.copy_from_slice(input);
+            work(black_box(out));
+        };
+        group.bench_function(name, |bencher| bencher.iter(&mut run));
+        let values = input.len() as f64 / measure::median_time(&mut run).as_secs_f64();
+        println!("{part} {name}: {:.2} G values/s", values / 1e9);
+    };
+    for (name, exact) in [("tasnif", true), ("tasnif-before-rounding", false)] {
+        bench("gelu", name, &inner, &mut |out| measure::gelu(out, exact));
+        let mut sums = vec![0.0; 48];
+        bench("softmax", name, &scores, &mut |out| {
+            measure::softmax_numerators(out, 128, &mut sums, exact);
+        });
+    }
+    bench("gelu", "rten-vecmath", &inner, &mut |out| Gelu {}.map_mut(out));
+    bench("softmax", "rten-vecmath", &scores, &mut |out| {
+        for row in out.chunks_exact_mut(128) {
+            black_box(Softmax::new_mut(row).dispatch());
+        }
+    });
+    let mut normalise = measure::add_and_normalise(384);
+    bench("norm", "tasnif", &hidden, &mut |out| normalise(out, &hidden));
+    let (ones, zeros) = (vec![1.0; 384], vec![0.0; 384]);
+    bench("norm", "rten-vecmath", &hidden, &mut |out| {
+        for (row, update) in out.chunks_exact_mut(384).zip(hidden.chunks_exact(384)) {
+            row.iter_mut().zip(update).for_each(|(value, update)| *value += update);
+            let mean = Sum::new(row).dispatch() / 384.0;
+            let variance = SumSquareSub::new(row, mean).dispatch() / 384.0;
+            let options = NormalizeOptions {
+                pre_scale_bias: mean,
+                scale: (variance + 1e-12).sqrt().recip(),
+                element_scale: Some(&ones),
+                bias: 0.0,
+                element_bias: Some(&zeros),
+            };
+            Normalize::new_mut(row, options).dispatch();
+        }
+    });
+}
+
 fn wave(count: usize) -> Vec<f32> {
     (0..count).map(|index| (index as f32 * 0.37).sin()).collect()
 }
@@ -107,5 +161,5 @@ fn bytes(count: usize) -> Vec<u8> {
     wave(count).into_iter().map(|value| (value * 100.0) as i8 as u8).collect()
 }
 
-criterion_group!(benches, products);
+criterion_group!(benches, products, vectors);
 criterion_main!(benches);

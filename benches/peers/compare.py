@@ -67,6 +67,7 @@ def main():
     result["wall_s"] = round(time.time() - started)
     report.write(result, options.out)
     print(f"{options.out}: peers.md, peers.json, peers.svg in {result['wall_s']} s")
+    labels.require(result["labels"], report.OWN)
 
 
 def arguments():

@@ -1,9 +1,12 @@
 """Do the engines agree on labels with PyTorch f32, or, where it did not run, with Tasnif's reference?"""
 
+import sys
+
 import numpy as np
 
 import work
 
+MAX_DIFFERING = 0.007  # as `tasnif verify` has it
 REFERENCES = ["PyTorch f32", "reference f32"]
 
 
@@ -33,3 +36,13 @@ def compare(logits, bundle):
             "agreement": agreement,
         }
     return beside, compared
+
+
+def require(compared, prefix):
+    """Ends with an error if an engine whose name starts so gives another label to too many documents: one may be."""
+    for key, found in compared.items():
+        documents = found.get("documents", 0)
+        for task, share in found.get("agreement", {}).items() if key.startswith(prefix) else ():
+            differing = round((1 - share) * documents)
+            if differing > max(1, MAX_DIFFERING * documents):
+                sys.exit(f"{key}: another {task} in {differing} of {documents} documents, more than {MAX_DIFFERING:.1%}")

@@ -11,8 +11,7 @@ pub fn default_threads() -> usize {
 /// Sets how many threads all models of this process share. To be called once,
 /// before the first model runs.
 ///
-/// Without it the thread pool takes as many threads as the machine has cores,
-/// which in a container with a smaller quota makes them wait for each other.
+/// Without it the thread pool takes [`default_threads`], or what `RAYON_NUM_THREADS` says.
 ///
 /// # Errors
 /// [`NnError::Threads`] if the pool is already in use, or a thread cannot start.

@@ -41,7 +41,12 @@ fn head(out: &mut impl Write, report: &Report) -> Result<()> {
     };
     writeln!(out, "measured  {what}")?;
     let precision = report.computes_with();
-    writeln!(out, "model     {} {}, {precision}{threads}", model.name, model.revision)?;
+    let digest = model.digest.get(..12).unwrap_or(&model.digest);
+    writeln!(
+        out,
+        "model     {} {}, weights {digest}, {precision}{threads}",
+        model.name, model.revision
+    )?;
     let place = if report.server.is_some() { "client   " } else { "machine  " };
     writeln!(out, "{place} {}", report.machine)?;
     write!(out, "documents {} ({})", work.documents, work.source)?;

@@ -28,10 +28,10 @@ impl Shape {
         0..3 * self.hidden
     }
 
-    /// The outputs that are queries, and one more: of an odd head size a kernel of pairs reads it,
+    /// The outputs that are queries, and of an odd head size one more: a kernel of pairs reads it,
     /// to multiply it by 0.
     pub(super) fn queries(self) -> Range<usize> {
-        0..self.hidden + 1
+        0..self.hidden + self.head_size % 2
     }
 
     /// Those that are keys and values.

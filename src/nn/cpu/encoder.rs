@@ -31,8 +31,10 @@ pub(super) struct FusedEncoder<K: Kernel, A: Unscaled> {
     pub(super) compute: Compute,
     /// Batches that are being encoded.
     pub(super) running: AtomicUsize,
-    /// Memory of batches that have run, for the next ones.
+    /// Memory of batches that have run on one thread, for the next ones.
     pub(super) spare: Mutex<Vec<Memory<K, A>>>,
+    /// Of those that were divided among threads, which have more of it.
+    pub(super) spare_divided: Mutex<Vec<Memory<K, A>>>,
 }
 
 /// Token, position and type embeddings, normalised.
@@ -77,25 +79,18 @@ impl<K: Kernel, A: Unscaled> FusedEncoder<K, A> {
         batch.check(self.max_sequence_tokens(), self.vocab_size())?;
         let _running = Running::new(&self.running);
         let threads = rayon::current_num_threads();
-        // With as many batches as threads each is best left to its own: nobody waits then.
+        // Where others run, each is left to a thread of its own: nobody waits then.
         let alone = self.running.load(Ordering::Relaxed) == 1;
         let parts = if alone { threads.min(batch.tokens() / MIN_ROWS_A_THREAD).max(1) } else { 1 };
-        let spare = self.spare.lock().pop();
-        let mut memory = spare.unwrap_or_else(|| Memory {
+        let spare = if parts > 1 { &self.spare_divided } else { &self.spare };
+        let mut memory = spare.lock().pop().unwrap_or_else(|| Memory {
             hidden: Aligned::new(0),
             qkv: Aligned::new(0),
             next_qkv: Aligned::new(0),
             workspaces: Vec::new(),
         });
         let pooled = self.forward(batch, &mut memory, parts, closely, pause);
-        let mut spare = self.spare.lock();
-        // What all threads together need is kept once, not once for every batch.
-        if spare.iter().any(|other| other.workspaces.len() > 1) {
-            memory.workspaces.truncate(1);
-            memory.next_qkv = Aligned::new(0);
-        }
-        spare.push(memory);
-        drop(spare);
+        spare.lock().push(memory);
         Rows::new(pooled, self.width())
             .ok_or_else(|| EncodeError::Backend("the encoder was loaded without a pooling".into()))
     }

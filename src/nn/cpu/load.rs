@@ -44,6 +44,7 @@ impl Source<'_> {
             compute: Compute { precision, kernels: names(kernel.name(), attention.name()) },
             running: AtomicUsize::new(0),
             spare: Mutex::default(),
+            spare_divided: Mutex::default(),
         })
     }
 

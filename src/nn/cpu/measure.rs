@@ -1,5 +1,5 @@
 //! Parts of the encoder alone, to be measured: the most that the machine can do, a linear layer,
-//! attention, and a whole layer.
+//! what is done to its results, attention, and a whole layer.
 
 use std::sync::Barrier;
 use std::thread;
@@ -9,7 +9,7 @@ use super::attention::{Attention, Shape};
 use super::kernels::{Aligned, Input, Kernel, Packed, Unscaled};
 use super::layer::{Layer, Piece, Workspace};
 use super::norm::Norm;
-use super::{Visitor, with_kernel};
+use super::{Visitor, math, with_kernel};
 use crate::nn::Precision;
 
 /// Runs of which the fastest is the peak.
@@ -105,6 +105,27 @@ impl Visitor for Linear<'_> {
             packed.forward(rows, inputs, &mut out, &mut input, |_, _| ());
         })
     }
+}
+
+/// GELU of `values`, in place: with the error function to 5e-7 if `exact`, as f32 has it, else to
+/// 2e-4, as it is where bytes or bf16 come next.
+pub fn gelu(values: &mut [f32], exact: bool) {
+    let columns = values.len();
+    math::gelu(values, 1, columns, columns.max(1), exact);
+}
+
+/// Softmax of rows of `columns` values, in place, without the division, which attention leaves to
+/// its results: their numerators, and `sums`, the denominator of each. `columns` is a multiple of
+/// 32; numerators are to 2 units in the last place if `exact`, else to 1e-4 of themselves.
+pub fn softmax_numerators(values: &mut [f32], columns: usize, sums: &mut [f32], exact: bool) {
+    math::exponentials(values, columns, columns, sums, exact);
+}
+
+/// What adds rows to others of `width` values and normalises the sums in place, as the end of each
+/// half of a layer does.
+pub fn add_and_normalise(width: usize) -> impl FnMut(&mut [f32], &[f32]) {
+    let norm = Norm { weight: vec![1.0; width], bias: vec![0.0; width], epsilon: 1e-12 };
+    move |rows, updates| norm.add(rows, updates, width)
 }
 
 /// The size of a layer of the encoder.
