@@ -6,6 +6,7 @@ from string import Template
 from safetensors import safe_open
 
 from common import HERE, SENTIMENTS, SHIPPED_TASKS, TOPICS
+from evaluate import MIN_OUTLET_ROWS
 from noise import PERTURBATIONS
 from train import AVERAGE_SHARE
 
@@ -24,7 +25,7 @@ TASKS = tuple(SHIPPED_TASKS)
 
 def text(evaluation, bundle):
     sets, calibration = evaluation["sets"], evaluation["calibration"]
-    config = json.loads((bundle / "config.json").read_text())
+    config, manifest = (json.loads((bundle / name).read_text()) for name in ("config.json", "tasnif.json"))
     failures = [case for case in evaluation["hard_cases"] if any(case[t]["due"] != case[t]["said"] for t in TASKS)]
     agreement = evaluation["annotator_agreement"]
     lines = {
@@ -40,6 +41,7 @@ def text(evaluation, bundle):
     return Template((HERE / "card.md").read_text(encoding="utf-8")).substitute(
         {key: "\n".join(rows) for key, rows in lines.items()},
         name=bundle.resolve().name,
+        revision=manifest["revision"],
         layers=config["num_hidden_layers"],
         hidden=config["hidden_size"],
         parameters=round(parameters(bundle / "model.safetensors") / 1e6),
@@ -48,8 +50,9 @@ def text(evaluation, bundle):
         either=f"{sets['test_saudi_lead']['topic']['accuracy_either_topic']:.1%}",
         **{f"temperature_{task}": f"{calibration[task]['temperature']:.2f}" for task in TASKS},
         **{f"abstain_{task}": f"{calibration[task]['abstain_below']:.2f}" for task in TASKS},
+        min_outlet_rows=MIN_OUTLET_ROWS,
         spelling=spelling_section(evaluation.get("spelling")),
-        windows=windows_section(evaluation.get("windows")),
+        windows=windows_section(evaluation.get("windows"), manifest["text"]),
         transfer=transfer_section(evaluation.get("transfer"), evaluation.get("tweets")),
         learning_curve=learning_curve_section(evaluation.get("learning_curve")),
         failed=len(failures),
@@ -151,11 +154,16 @@ def spelling_section(spelling):
     return table_section("Spelling", intro, ["change", *TASKS], rows)
 
 
-def windows_section(windows):
+def windows_section(windows, text):
     if windows is None:
         return ""
     names = list(windows["table"][0]["sets"])
-    intro = "Macro-F1 of newspaper sections (topics mapped to sections) by the cut into windows and the way to join them."
+    intro = (
+        "Macro-F1 of newspaper sections (topics mapped to sections), 100 articles of each set, by the cut into windows and the way\n"
+        "to join them: the first window alone (`head`), their mean by tokens, the same with the first counted twice (`head_twice`),\n"
+        "or the one with the highest score (`surest`). This bundle reads windows of\n"
+        f"{text['window']} tokens, one every {text['stride']}, and takes the mean, which reads the fewest tokens of those that read all."
+    )
     rows = (
         [
             *(str(row[key]) for key in ("window", "stride", "join")),
@@ -241,7 +249,10 @@ def run_lines(runs):
             "masked language": f"{steps} texts",
         }
         chosen = f"; {CHOSEN[run['chosen']]}, chosen on dev" if "chosen" in run else ""
+        layers = ", ".join(map(str, run.get("layers", [])))
+        student = f", of layers {layers} of tasnif-base" if layers else ""
+        student += f" with {run['intermediate']:,} values inside each feed-forward part" if "intermediate" in run else ""
         yield (
-            f"- {whose} {HOW[run['method']]}: {passes[run['method']]}, batch {run['batch']}, peak learning\n"
+            f"- {whose} {HOW[run['method']]}{student}: {passes[run['method']]}, batch {run['batch']}, peak learning\n"
             f"  rate {run['lr']} (heads {run['head_lr']}), seed {run['seed']}{chosen}."
         )

@@ -1,6 +1,6 @@
 """Work folder -> shipped bundle: config, tokenizer, f16 weights, tasnif.json, evaluation.json, pictures and model card.
 
-python export.py --out ../tasnif-base
+python export.py --out ../tasnif-base --revision DATE
 """
 
 import argparse
