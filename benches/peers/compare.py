@@ -55,7 +55,6 @@ def main():
         "exports": made,
         "engines": [described(variant, options) for variant in engines.VARIANTS],
         "absent": absent,
-        "labels_beside": None,
         "labels": {},
         "settings": {},
         "tuning": [],
@@ -63,11 +62,12 @@ def main():
     }
     for threads in options.threads:
         measure(threads, works, contestants, options, result)
-    result["labels_beside"], result["labels"] = labels.compare(result["labels"], options.model)
-    result["wall_s"] = round(time.time() - started)
-    report.write(result, options.out)
-    print(f"{options.out}: peers.md, peers.json, peers.svg in {result['wall_s']} s")
-    labels.require(result["labels"], report.OWN)
+        # Each time, so that a run which is stopped leaves something.
+        beside, compared = labels.compare(result["labels"], options.model)
+        written = {"labels_beside": beside, "labels": compared, "wall_s": round(time.time() - started)}
+        report.write(result | written, options.out)
+    print(f"{options.out}: peers.md, peers.json, peers.svg in {written['wall_s']} s")
+    labels.require(compared, report.OWN)
 
 
 def arguments():
