@@ -141,7 +141,7 @@ fn values_of_tasnif_json_that_do_not_work_are_refused_by_key() {
 fn keys_of_tasnif_json_that_are_unknown_missing_or_of_another_type_are_refused_by_name() {
     for (change, expected) in [
         (json!({"text": {"windows": 64}}), "unknown field `windows`, expected one of `profile`"),
-        (json!({"text": {"aggregation": "max"}}), "unknown variant `max`, expected `mean`"),
+        (json!({"text": {"aggregation": "max"}}), "text.aggregation: unknown variant `max`"),
         (json!({"tasks": [{"labels": [{"title": "x"}]}]}), "unknown field `title`"),
         (json!({"version": 1}), "unknown field `version`"),
         (json!({"text": {"profile": "press"}}), "unknown variant `press`, expected one of `none`"),

@@ -295,7 +295,6 @@ fn the_shipped_models_answer_as_the_reference_on_the_built_in_documents() {
                 Precision::Int8 => (0.3, 1),
             };
             assert!(agreement.max_delta <= delta && differing <= differs, "{agreement:?}");
-            assert_eq!(agreement.failures(), [""; 0], "{name}");
         }
     }
 }

@@ -49,6 +49,7 @@ def main():
         "commit": machine.commit(ROOT),
         "machine": machine.facts(),
         "model": {"name": options.model.name, "sha256": digest(options.model / "model.safetensors")},
+        "threads": options.threads,
         "rounds": options.rounds,
         "seconds": options.seconds,
         "works": [describe(each) for each in works],

@@ -41,8 +41,12 @@ def compare(logits, bundle):
 def require(compared, prefix):
     """Ends with an error if an engine whose name starts so gives another label to too many documents: one may be."""
     for key, found in compared.items():
-        documents = found.get("documents", 0)
-        for task, share in found.get("agreement", {}).items() if key.startswith(prefix) else ():
+        if not key.startswith(prefix):
+            continue
+        if "failed" in found:
+            sys.exit(f"{key}: {found['failed']}")
+        documents = found["documents"]
+        for task, share in found["agreement"].items():
             differing = round((1 - share) * documents)
             if differing > max(1, MAX_DIFFERING * documents):
                 sys.exit(f"{key}: another {task} in {differing} of {documents} documents, more than {MAX_DIFFERING:.1%}")

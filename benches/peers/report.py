@@ -113,6 +113,9 @@ def machine(result):
     packages = ", ".join(f"{name} {version}" for name, version in facts["packages"].items())
     model = result["model"]
     rounds = f"{result['rounds']} rounds of {result['seconds']} s, {result['wall_s']} s in all"
+    missing = set(result["threads"]) - {run["threads"] for run in result["runs"]}
+    if missing:
+        rounds += f"; stopped before the runs with {', '.join(map(str, missing))} threads"
     return table(
         ["", ""],
         [

@@ -64,8 +64,11 @@ def scored(arguments, rows):
         command += ["--model", arguments.bundle, "--precision", "f32"]
         for task in SHIPPED_TASKS:
             command += ["--evaluate", f"{task}:{task}"]
-        summary = subprocess.run(command, capture_output=True, text=True, check=True, encoding="utf-8")
-    return json.loads(summary.stdout)["evaluations"]
+        summary = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, encoding="utf-8")
+    evaluations = json.loads(summary.stdout)["evaluations"]
+    if [found["task"] for found in evaluations] != list(SHIPPED_TASKS):
+        raise SystemExit(f"tasnif score evaluated {len(evaluations)} tasks")
+    return evaluations
 
 
 def in_python(arguments, rows):

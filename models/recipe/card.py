@@ -158,11 +158,14 @@ def windows_section(windows, text):
     if windows is None:
         return ""
     names = list(windows["table"][0]["sets"])
+    documents = sum(figures["rows"] for figures in windows["table"][0]["sets"].values())
+    right = [sum(round(f["rows"] * f["accuracy"]) for f in row["sets"].values()) for row in windows["table"]]
     intro = (
         "Macro-F1 of newspaper sections (topics mapped to sections), 100 articles of each set, by the cut into windows and the way\n"
         "to join them: the first window alone (`head`), their mean by tokens, the same with the first counted twice (`head_twice`),\n"
         "or the one with the highest score (`surest`). This bundle reads windows of\n"
-        f"{text['window']} tokens, one every {text['stride']}, and takes the mean, which reads the fewest tokens of those that read all."
+        f"{text['window']} tokens, one every {text['stride']}, the cut that reads the fewest in all, and takes their mean; of {documents} articles the rows\n"
+        f"have {min(right)} to {max(right)} right, which is within chance."
     )
     rows = (
         [
@@ -250,7 +253,7 @@ def run_lines(runs):
         }
         chosen = f"; {CHOSEN[run['chosen']]}, chosen on dev" if "chosen" in run else ""
         layers = ", ".join(map(str, run.get("layers", [])))
-        student = f", of layers {layers} of tasnif-base" if layers else ""
+        student = f" of a student of its layers {layers} (counted from 0)" if layers else ""
         student += f" with {run['intermediate']:,} values inside each feed-forward part" if "intermediate" in run else ""
         yield (
             f"- {whose} {HOW[run['method']]}{student}: {passes[run['method']]}, batch {run['batch']}, peak learning\n"

@@ -47,7 +47,7 @@ def manifest(arguments, source, evaluation):
     """Text is read as it was prepared. What `tasnif verify --record` has written of the same weights stays."""
     pooling, path = pooling_of(arguments.work / "model.safetensors"), arguments.out / "tasnif.json"
     manifest = tasnif_json(arguments.revision, evaluation["calibration"], pooling=pooling)
-    manifest["text"] = json.loads((source / "tasnif.json").read_text())["text"]
+    manifest["text"] |= json.loads((source / "tasnif.json").read_text())["text"]
     recorded = json.loads(path.read_text()).get("precisions") if arguments.keep_weights else None
     return manifest | ({"precisions": recorded} if recorded else {})
 

@@ -23,7 +23,15 @@ fn accuracy_f1_and_confusion_are_those_of_the_rows() {
         ("weather", "طقس"),
     ];
     let name = |id: &str| names.iter().find(|(known, _)| *known == id).unwrap().1;
-    let truth = |row: usize| if row % 4 == 3 { "sport" } else { given[row].as_str() };
+    // One class has one row.
+    let rare =
+        names.iter().map(|(id, _)| *id).find(|id| *id != "sport" && !given.contains(&(*id).into()));
+    let rare = rare.expect("a class that is never given");
+    let truth = |row: usize| match row {
+        20 => rare,
+        row if row % 4 == 3 => "sport",
+        row => given[row].as_str(),
+    };
     let mut rows = documents(40);
     for (index, row) in rows.iter_mut().enumerate() {
         let label = if index % 2 == 0 { truth(index) } else { name(truth(index)) };
@@ -75,8 +83,14 @@ fn accuracy_f1_and_confusion_are_those_of_the_rows() {
         let mean = counting.iter().sum::<f64>() / counting.len() as f64;
         assert!((found[key].as_f64().unwrap() - mean).abs() < 1e-12, "{key}");
     }
+    assert_ne!(found["macro_f1"], found["macro_f1_frequent"]);
 
-    let shown = scored(&[&input, "-o", &dir.name("b.jsonl"), "--evaluate", "gold:topic"]);
+    let report = dir.name("report.html");
+    let output = dir.name("b.jsonl");
+    let shown = scored(&[&input, "-o", &output, "--evaluate", "gold:topic", "--report", &report]);
+    assert!(shown.contains(" classes with 5 rows or more)"), "{shown}");
+    let page = std::fs::read_to_string(&report).unwrap();
+    assert!(page.contains(" classes with 5 rows or more</div>"), "{page}");
     let line = format!("topic beside 37 true labels: accuracy {:.1} %", accuracy * 100.0);
     assert!(shown.contains(&line), "{line} in {shown}");
     assert!(shown.contains("\"astrology\" (1)"), "{shown}");

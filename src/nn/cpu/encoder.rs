@@ -90,7 +90,12 @@ impl<K: Kernel, A: Unscaled> FusedEncoder<K, A> {
             workspaces: Vec::new(),
         });
         let pooled = self.forward(batch, &mut memory, parts, closely, pause);
-        spare.lock().push(memory);
+        let mut spare = spare.lock();
+        // Of those that are divided one is paused and one runs, but for chance.
+        if parts == 1 || spare.len() < 2 {
+            spare.push(memory);
+        }
+        drop(spare);
         Rows::new(pooled, self.width())
             .ok_or_else(|| EncodeError::Backend("the encoder was loaded without a pooling".into()))
     }
