@@ -46,16 +46,18 @@ fn quantize_weights(row: &[f32], out: &mut [i8]) -> Column {
     out.fill(0);
     let largest = row.iter().fold(0.0_f32, |largest, value| largest.max(value.abs()));
     let step = |largest_step: i32| largest / largest_step as f32;
-    let on_step = |value: &f32| {
-        let steps = value * quantize::inverse(step(SMALL_WEIGHT));
-        (steps - steps.round_ties_even()).abs() < OFF_STEP
+    let inverse = quantize::inverse(step(SMALL_WEIGHT));
+    let off_step = |value: &f32| {
+        let steps = value * inverse;
+        (steps - quantize::nearest(steps)).abs()
     };
-    let largest_step = if row.iter().all(on_step) { SMALL_WEIGHT } else { MAX_WEIGHT };
+    let most_off = row.iter().map(off_step).fold(0.0, f32::max);
+    let largest_step = if most_off < OFF_STEP { SMALL_WEIGHT } else { MAX_WEIGHT };
     let scale = step(largest_step);
-    let mut sum = 0;
+    let (inverse, mut sum) = (quantize::inverse(scale), 0);
     for (out, value) in out.iter_mut().zip(row) {
         // A float to integer cast saturates, and gives 0 for NaN.
-        *out = (value * quantize::inverse(scale)).round_ties_even() as i8;
+        *out = quantize::nearest(value * inverse) as i8;
         sum += i32::from(*out);
     }
     Column { scale, sum }

@@ -13,6 +13,13 @@ pub(super) fn inverse(scale: f32) -> f32 {
     if scale > f32::MIN_POSITIVE { scale.recip() } else { 0.0 }
 }
 
+/// The nearest integer of a value below 2^22, of two the even one. Where there is no instruction
+/// for it, as in plain x86-64, `round_ties_even` is a call for each value.
+pub(super) fn nearest(value: f32) -> f32 {
+    const ROUND: f32 = 12_582_912.0; // 1.5 * 2^23, above which there are no fractions
+    (value + ROUND) - ROUND
+}
+
 /// Quantises a row to 0..=[`MAX`]. What `out` has beyond the row is left.
 pub(super) fn to_u8(row: &[f32], out: &mut [u8]) -> Row {
     let (out, _) = out.split_at_mut(row.len());
