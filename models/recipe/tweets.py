@@ -59,7 +59,8 @@ def main():
     starts = {"backbone": arguments.shared / "backbone", "shipped": arguments.work, "tweets": stage}
     start = starts[arguments.start] / "model.safetensors"
     tensors = load_file(start)
-    model = Classifier(arguments.shared / "backbone/config.json", ["sentiment"], pooling_of(start))
+    made = arguments.shared / "backbone" if arguments.start == "backbone" else arguments.work / "bundle"
+    model = Classifier(made / "config.json", ["sentiment"], pooling_of(start))
     load_start(model, {name: tensor for name, tensor in tensors.items() if "topic" not in name})
     train_name, test_name, published = SETS[arguments.set]
     shards = arguments.shards or arguments.work
