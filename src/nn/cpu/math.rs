@@ -276,4 +276,4 @@ fn short_exp<I: Isa>(isa: I, x: I::F32, most: I::F32) -> I::F32 {
 }
 
 /// Rounds to an integer what is added to it, if that is below 2^22: 1.5 * 2^23.
-const ROUND: f32 = 12_582_912.0;
+pub(super) const ROUND: f32 = 12_582_912.0;

@@ -5,7 +5,7 @@ use rten_simd::{Isa, SimdOp};
 
 use super::super::Row;
 use super::MAX;
-use crate::nn::cpu::math::fold;
+use crate::nn::cpu::math::{ROUND, fold};
 
 /// By what to multiply values to count them in steps of `scale`; 0 where these are too small
 /// to tell apart.
@@ -16,7 +16,6 @@ pub(super) fn inverse(scale: f32) -> f32 {
 /// The nearest integer of a value below 2^22, of two the even one. Where there is no instruction
 /// for it, as in plain x86-64, `round_ties_even` is a call for each value.
 pub(super) fn nearest(value: f32) -> f32 {
-    const ROUND: f32 = 12_582_912.0; // 1.5 * 2^23, above which there are no fractions
     (value + ROUND) - ROUND
 }
 
@@ -41,13 +40,13 @@ impl Steps {
     fn between(least: f32, most: f32) -> Self {
         let scale = most / MAX as f32 - least / MAX as f32;
         let inverse = inverse(scale);
-        Self { row: Row { scale, zero: (-least * inverse).round_ties_even() as i32 }, inverse }
+        Self { row: Row { scale, zero: nearest(-least * inverse) as i32 }, inverse }
     }
 
     /// A value in steps from 0, within what a byte holds with the zero point added.
     fn count(self, value: f32) -> i32 {
         let zero = self.row.zero;
-        ((value * self.inverse).round_ties_even() as i32).clamp(-zero, MAX - zero)
+        (nearest(value * self.inverse) as i32).clamp(-zero, MAX - zero)
     }
 }
 
