@@ -103,7 +103,7 @@ fn a_batch_within_another_equals_itself_to_the_last_bit() {
 }
 
 #[test]
-fn the_last_layer_has_the_same_bits_for_the_first_token_alone() {
+fn the_last_layer_of_the_first_token_alone_answers_as_a_whole_one() {
     let on_cls = TinyTask { name: "topic", pooling: "cls", ..TOPIC };
     let of_shape = |(hidden, heads, layers): (usize, usize, usize), tasks: &[TinyTask]| {
         let mut tiny = Tiny::with_tasks(tasks);
@@ -119,7 +119,7 @@ fn the_last_layer_has_the_same_bits_for_the_first_token_alone() {
         load(written(&tiny).path())
     };
     let one = rayon::ThreadPoolBuilder::new().num_threads(1).build().expect("a thread starts");
-    for shape in [(96, 3, LAYERS), (20, 1, LAYERS), (33, 3, 1)] {
+    for shape in [(96, 3, LAYERS), (20, 1, LAYERS), (33, 3, 1), (64, 64, LAYERS)] {
         let (both, first) = (
             of_shape(shape, &[on_cls.clone(), SENTIMENT]),
             of_shape(shape, std::slice::from_ref(&on_cls)),
@@ -127,12 +127,17 @@ fn the_last_layer_has_the_same_bits_for_the_first_token_alone() {
         let sequences = sequences(&first);
         for precision in Precision::ALL {
             let both = encode(&encoder(&both, PrecisionChoice::Exactly(precision)), &sequences);
-            let first = encoder(&first, PrecisionChoice::Exactly(precision));
-            for rows in [encode(&first, &sequences), one.install(|| encode(&first, &sequences))] {
-                for (both, first) in both.iter().zip(rows.iter()) {
-                    assert_eq!(bits(&both[..first.len()]), bits(first), "{precision} {shape:?}");
-                }
-            }
+            let encoder = encoder(&first, PrecisionChoice::Exactly(precision));
+            let first = encode(&encoder, &sequences);
+            let twice = encode(&encoder, &[sequences.clone(), sequences.clone()].concat());
+            assert_eq!(bits(twice.as_slice()), bits(&first.as_slice().repeat(2)), "{precision}");
+            let undivided = one.install(|| encode(&encoder, &sequences));
+            assert_eq!(bits(first.as_slice()), bits(undivided.as_slice()), "{precision} {shape:?}");
+            let whole: Vec<f32> =
+                both.iter().flat_map(|row| &row[..first.width()]).copied().collect();
+            let scale = if precision == Precision::F32 { 1.0 } else { spread(&whole) };
+            let delta = max_delta(&whole, first.as_slice()) / scale;
+            assert!(delta <= bound(precision), "{precision} {shape:?}: {delta}");
         }
     }
 }

@@ -87,7 +87,7 @@ def arguments():
     parser.add_argument(
         "--cut-last-layer",
         action="store_true",
-        help="OpenVINO's graph is rewritten by hand, so that its last layer computes no more than is read of it, as Tasnif does",
+        help="OpenVINO's graph is rewritten by hand, so that its last layer has the first query alone, and what follows from it",
     )
     parser.add_argument("--reuse-exports", action="store_true", help="if the model is the same")
     parser.add_argument("--quick", action="store_true", help="one short round, for trying it out")

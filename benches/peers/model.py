@@ -31,7 +31,7 @@ class Classifier(nn.Module):
 
     transformers' own forward builds its mask in ways that the fusions of ONNX Runtime do not recognise. `attention`:
     "sdpa" is torch's fused attention, "plain" the products and softmax that graph optimisers match. `cut`: the last layer
-    computes no more than is read of it, if that is the first token; no exporter does so by itself.
+    has the first token's query alone and what follows from it, if no other is read; no exporter does so by itself.
     """
 
     def __init__(self, bundle: Path, attention: str, cut=False):

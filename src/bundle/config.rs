@@ -85,16 +85,16 @@ impl EncoderConfig {
         lengths: impl IntoIterator<Item = usize>,
     ) -> f64 {
         let hidden = self.hidden_size as f64;
-        let keys_and_values = 2.0 * hidden * hidden;
-        let others = 2.0 * hidden * hidden + 2.0 * hidden * self.intermediate_size as f64;
+        let weights = 4.0 * hidden * hidden + 2.0 * hidden * self.intermediate_size as f64;
         // Each token meets each weight; each pair of a query and a key in the scores and in the sum.
-        let layer = |tokens: f64, queries: f64| {
-            2.0 * (tokens * keys_and_values + queries * others) + 4.0 * tokens * queries * hidden
-        };
+        let whole = |tokens: f64| 2.0 * tokens * weights + 4.0 * tokens * tokens * hidden;
+        // Each token meets a vector of each head in the scores, and one in the sum.
+        let first = |tokens: f64| 2.0 * weights + 4.0 * tokens * hidden * self.heads as f64;
         let sequence = |tokens: usize| {
             let tokens = tokens as f64;
-            let read = if Pooling::read_first_alone(poolings) { 1.0 } else { tokens };
-            (self.layers as f64 - 1.0) * layer(tokens, tokens) + layer(tokens, read)
+            let alone = Pooling::read_first_alone(poolings);
+            let last = if alone { first(tokens) } else { whole(tokens) };
+            (self.layers as f64 - 1.0) * whole(tokens) + last
         };
         lengths.into_iter().map(sequence).sum()
     }
@@ -246,7 +246,7 @@ mod tests {
             vocab_size: 10,
             hidden_size: 2,
             layers: 3,
-            heads: 1,
+            heads: 2,
             intermediate_size: 5,
             position_rows: 16,
             first_position: 0,
@@ -260,8 +260,8 @@ mod tests {
         assert_eq!(config.operations(&mean, [7]), of(7));
         assert_eq!(config.operations(&mean, [7, 1]), of(7) + of(1));
         assert_eq!(config.operations(&[Pooling::Cls, Pooling::Mean], [7]), of(7));
-        // In the last layer six tokens have no query, output and feed-forward part, and no scores.
-        let first = of(7) - 2.0 * 6.0 * 28.0 - 4.0 * (6 * 7 * 2) as f64;
+        // In the last layer one token meets the weights, and each of seven two vectors of two heads.
+        let first = of(7) / 3.0 * 2.0 + 2.0 * 36.0 + 4.0 * (7 * 2 * 2) as f64;
         assert_eq!(config.operations(&[Pooling::Cls], [7]), first);
     }
 }

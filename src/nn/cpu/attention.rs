@@ -22,22 +22,13 @@ pub(super) struct Shape {
     pub(super) stride: usize,
 }
 
-impl Shape {
-    /// Queries, keys and values.
-    pub(super) fn all(self) -> Range<usize> {
-        0..3 * self.hidden
-    }
-
-    /// The outputs that are queries, and of an odd head size one more: a kernel of pairs reads it,
-    /// to multiply it by 0.
-    pub(super) fn queries(self) -> Range<usize> {
-        0..self.hidden + self.head_size % 2
-    }
-
-    /// Those that are keys and values.
-    pub(super) fn keys_and_values(self) -> Range<usize> {
-        self.hidden..3 * self.hidden
-    }
+/// Where results go.
+pub(super) struct Context<'a> {
+    /// A row of each query, one every `stride` values.
+    pub(super) values: &'a mut [f32],
+    pub(super) stride: usize,
+    /// Those of a row that are filled.
+    pub(super) columns: Range<usize>,
 }
 
 /// Memory that attention works in; grows to what the longest sequence needs.
@@ -85,21 +76,40 @@ impl<A: Unscaled> Attention<A> {
         context: &mut [f32],
     ) {
         let Shape { hidden, head_size, stride } = shape;
-        let count = qkv.len() / stride;
-        let part = |index: usize| qkv.get(index * hidden + head * head_size..).unwrap_or_default();
-        let rows = |values| Rows { values, stride, count };
-        self.products.pack_rows(&rows(part(1)), head_size, &mut self.keys);
-        self.products.pack_columns(&rows(part(2)), head_size, &mut self.values);
-        let queries = queries.get(head * head_size..).unwrap_or_default();
+        let columns = head * head_size..(head + 1) * head_size;
+        let part = |index: usize| qkv.get(index * hidden + columns.start..).unwrap_or_default();
+        let rows = |values, count| Rows { values, stride, count };
+        let (keys, values) = (rows(part(1), qkv.len() / stride), rows(part(2), qkv.len() / stride));
+        let queries = queries.get(columns.start..).unwrap_or_default();
+        let queries = rows(queries, context.len() / hidden);
+        self.attend_rows(
+            &keys,
+            &values,
+            &queries,
+            Context { values: context, stride: hidden, columns },
+        );
+    }
+
+    /// Attention of queries, as many as `context` has rows, over as many keys as values. Of each row the
+    /// first values count, as many as there are columns of `context`, which it fills.
+    pub(super) fn attend_rows(
+        &mut self,
+        keys: &Rows<'_, A::Activation>,
+        values: &Rows<'_, A::Activation>,
+        queries: &Rows<'_, A::Activation>,
+        context: Context<'_>,
+    ) {
+        let Context { values: context, stride, columns } = context;
+        let (size, width) = (columns.len(), self.products.width(columns.len()));
+        self.products.pack_rows(keys, size, &mut self.keys);
+        self.products.pack_columns(values, size, &mut self.values);
         let mut scope = self.products.scope();
-        let blocks = queries.chunks(QUERIES * stride).zip(context.chunks_mut(QUERIES * hidden));
-        for (values, context) in blocks {
-            let queries = Rows { values, stride, count: context.len() / hidden };
-            self.score(&mut scope, &queries, head_size, count);
-            self.mix(&mut scope, queries.count, head_size, count);
-            let width = self.products.width(head_size);
-            let columns = head * head_size..(head + 1) * head_size;
-            divide(&self.mixed, width, &self.sums, context, hidden, columns);
+        let blocks = queries.values.chunks(QUERIES * queries.stride);
+        for (values, context) in blocks.zip(context.chunks_mut(QUERIES * stride)) {
+            let queries = Rows { values, stride: queries.stride, count: context.len() / stride };
+            self.score(&mut scope, &queries, size, keys.count);
+            self.mix(&mut scope, queries.count, size, keys.count);
+            divide(&self.mixed, width, &self.sums, context, stride, columns.clone());
         }
     }
 

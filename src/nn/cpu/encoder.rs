@@ -6,7 +6,7 @@ use parking_lot::Mutex;
 use rayon::prelude::*;
 
 use super::attention::Shape;
-use super::first::first_rows;
+use super::first::FirstRowLayer;
 use super::kernels::{Aligned, Kernel, Unscaled};
 use super::layer::{Layer, Piece, Qkv, Workspace};
 use super::norm::Norm;
@@ -25,6 +25,8 @@ const MAX_ROWS_A_PAUSE: usize = 512;
 pub(super) struct FusedEncoder<K: Kernel, A: Unscaled> {
     pub(super) embeddings: Embeddings,
     pub(super) layers: Vec<Layer<K>>,
+    /// The last layer, if no more than first rows is read of it; then it is not among `layers`.
+    pub(super) last: Option<FirstRowLayer<K>>,
     pub(super) attention: A,
     pub(super) poolings: Vec<Pooling>,
     pub(super) shape: Shape,
@@ -126,20 +128,13 @@ impl<K: Kernel, A: Unscaled> FusedEncoder<K, A> {
             pause();
         };
 
-        // Where no more is read of the last layer, it computes no more.
-        let (whole, last) = match self.layers.split_last() {
-            Some((last, others)) if Pooling::read_first_alone(&self.poolings) => {
-                (others, Some(last))
-            }
-            _ => (&*self.layers, None),
-        };
         self.embeddings.look_up(batch, hidden);
         if let ([pieces], [workspace, ..]) = (&*pieces, &mut **workspaces) {
-            for layer in whole {
+            for layer in &self.layers {
                 layer.forward(hidden, pieces, qkv, shape, workspace, &mut pause);
             }
-            if let Some(layer) = last {
-                return layer.forward_first(hidden, pieces, qkv, shape, workspace, &mut pause);
+            if let Some(last) = &self.last {
+                return last.forward(hidden, pieces, shape, workspace, &mut pause);
             }
         } else {
             next_qkv.at_least(tokens * stride);
@@ -148,44 +143,40 @@ impl<K: Kernel, A: Unscaled> FusedEncoder<K, A> {
             // What a layer begins with is of a part's own rows, so it follows the layer before at
             // once: threads wait for each other only before attention.
             let mut step = |index: usize| {
-                let before = index.checked_sub(1).and_then(|index| whole.get(index));
+                let before = index.checked_sub(1).and_then(|index| self.layers.get(index));
                 let next = self.layers.get(index);
                 let parts =
                     hidden.par_chunks_mut(rows * width).zip(next_qkv.par_chunks_mut(rows * stride));
                 let parts = parts.zip(&pieces).zip(&mut *workspaces);
                 parts.for_each(|(((hidden, next_qkv), pieces), workspace)| {
                     if let Some(layer) = before {
-                        let qkv = Qkv { first: 0, rows: qkv, queries: None };
+                        let qkv = Qkv { first: 0, rows: qkv };
                         layer.finish(hidden, pieces, qkv, shape, workspace, &mut || ());
                     }
                     if let Some(layer) = next {
-                        let outputs =
-                            if index < whole.len() { shape.all() } else { shape.keys_and_values() };
-                        layer.project(outputs, hidden, next_qkv, shape, workspace, &mut || ());
+                        layer.project(hidden, next_qkv, shape, workspace, &mut || ());
                     }
                 });
                 std::mem::swap(&mut qkv, &mut next_qkv);
             };
             let steps = (MAX_ROWS_A_PAUSE / tokens.max(1)).max(1);
-            for first in (0..=whole.len()).step_by(steps) {
+            for first in (0..=self.layers.len()).step_by(steps) {
                 pause();
                 // Within the pool, which this thread is not of: to enter it takes longest.
-                rayon::scope(|_| (first..=whole.len()).take(steps).for_each(&mut step));
+                rayon::scope(|_| (first..=self.layers.len()).take(steps).for_each(&mut step));
             }
-            if let Some(layer) = last {
+            if let Some(last) = &self.last {
                 pause();
                 let sequences = sequences(batch);
-                let mut firsts = first_rows(hidden, &sequences, width);
                 if let ([_], [workspace, ..]) = (&*sequences, &mut **workspaces) {
-                    layer.finish_first(&mut firsts, &sequences, qkv, shape, workspace);
-                    return firsts;
+                    return last.forward(hidden, &sequences, shape, workspace, &mut || ());
                 }
                 let count = sequences.len().div_ceil(pieces.len().max(1)).max(1);
-                let parts = firsts.par_chunks_mut(count * width).zip(sequences.par_chunks(count));
-                parts.zip(&mut *workspaces).for_each(|((firsts, sequences), workspace)| {
-                    layer.finish_first(firsts, sequences, qkv, shape, workspace);
+                let parts = sequences.par_chunks(count).zip(&mut *workspaces);
+                let parts = parts.map(|(sequences, workspace)| {
+                    last.forward(hidden, sequences, shape, workspace, &mut || ())
                 });
-                return firsts;
+                return parts.collect::<Vec<_>>().concat();
             }
         }
         self.pool(batch, hidden)

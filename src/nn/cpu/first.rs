@@ -1,78 +1,146 @@
-//! The last layer of an encoder of which only the first row of each sequence is read: of the other
-//! rows it computes keys and values, and nothing after these.
+//! The last layer of an encoder of which only the first row of each sequence is read.
+//!
+//! With one query a sequence it costs less to take that through the weights than all keys and
+//! values. For a row `x` and a query `q` of a head, the score is `q · (K x + k) = (Kᵀ q) · x + q · k`, whose second
+//! part all rows share, so that softmax does not see it; and what is mixed is `Σ p (V x + v) = V (Σ p x) + v`,
+//! since the weights `p` add up to 1. So a row meets two vectors a head, in place of the matrices `K` and `V`.
 
-use super::attention::Shape;
-use super::kernels::{Aligned, Kernel, Unscaled};
-use super::layer::{Layer, Piece, Qkv, Workspace, attend, groups, rows};
+use super::attention::{Attention, Context, Shape};
+use super::kernels::{Aligned, F32, Input, Kernel, Packed, Rows, Unscaled};
+use super::layer::{AfterAttention, Piece, Workspace};
 
-impl<K: Kernel> Layer<K> {
-    /// The layer for the first row of each sequence, `[sequences, hidden]`. `hidden` are the rows of
-    /// whole sequences; they go as in [`forward`](Self::forward), a few sequences at a time.
-    pub(super) fn forward_first<A: Unscaled>(
+/// Sequences that go through a head at once: their `Kᵀ q` of all heads should stay in the second cache.
+const SEQUENCES: usize = 16;
+
+/// The weights of such a layer.
+pub(super) struct FirstRowLayer<K: Kernel> {
+    /// Of all heads, divided as in [`Layer`](super::layer::Layer). These and those of heads are f32 in every
+    /// precision: they meet so few rows that it costs little.
+    pub(super) query: Packed<F32>,
+    pub(super) heads: Vec<Head>,
+    pub(super) after: AfterAttention<K>,
+}
+
+/// The weights of a head.
+pub(super) struct Head {
+    /// `Kᵀ`, from a query to what its score with a row is the product of.
+    pub(super) key: Packed<F32>,
+    /// `V`, from a mean of rows to that of values.
+    pub(super) value: Packed<F32>,
+}
+
+/// Memory that attention of such a layer works in.
+pub(super) struct FirstRowMemory {
+    attention: Attention<F32>,
+    input: Input<F32>,
+    /// `[sequences + 1, width]`; the last row is never read, nor is that of `means`.
+    queries: Aligned<f32>,
+    /// `Kᵀ q`, `[heads, sequences, width]`.
+    directions: Aligned<f32>,
+    /// Means of rows, `[sequences + 1, heads, hidden]`.
+    means: Aligned<f32>,
+    /// Those of a head's values, `[sequences, width]`.
+    values: Aligned<f32>,
+}
+
+impl FirstRowMemory {
+    /// Empty.
+    pub(super) fn new() -> Self {
+        let empty = || Aligned::new(0);
+        Self {
+            attention: Attention::new(F32::new()),
+            input: Input::default(),
+            queries: empty(),
+            directions: empty(),
+            means: empty(),
+            values: empty(),
+        }
+    }
+}
+
+impl<K: Kernel> FirstRowLayer<K> {
+    /// The layer for the first rows of `sequences`: `[rows, hidden]` to `[sequences, hidden]`. Before every
+    /// sequence and every block of first rows it calls `pause`.
+    pub(super) fn forward<A: Unscaled>(
         &self,
         hidden: &[f32],
         sequences: &[Piece],
-        qkv: &mut Aligned<A::Activation>,
         shape: Shape,
         workspace: &mut Workspace<K, A>,
         pause: &mut dyn FnMut(),
     ) -> Vec<f32> {
-        let mut firsts = first_rows(hidden, sequences, shape.hidden);
-        let queries = self.queries(&firsts, shape, workspace, pause);
-        workspace.context.at_least(firsts.len());
-        let (mut rest, mut first, mut done) = (hidden, 0, 0);
-        for group in groups(sequences) {
-            let rows = rows(group);
-            let (hidden, others) = rest.split_at(rows * shape.hidden);
-            qkv.at_least(rows * shape.stride);
-            self.project(shape.keys_and_values(), hidden, qkv, shape, workspace, pause);
-            let Workspace { attention, context, .. } = workspace;
-            let context = context.get_mut(done * shape.hidden..).unwrap_or_default();
-            let qkv = Qkv { first, rows: qkv, queries: queries.get(done * shape.stride..) };
-            attend(&of_first_rows(group), &qkv, shape, attention, context, pause);
-            (rest, first, done) = (others, first + rows, done + group.len());
+        workspace.context.at_least(sequences.len() * shape.hidden);
+        let Workspace { context, first: memory, .. } = workspace;
+        let contexts = context.chunks_mut(SEQUENCES * shape.hidden);
+        for (sequences, context) in sequences.chunks(SEQUENCES).zip(contexts) {
+            self.attend(hidden, sequences, shape, memory, context, pause);
         }
-        self.feed(&mut firsts, shape, workspace, pause);
+        let mut firsts = first_rows(hidden, sequences, shape.hidden);
+        self.after.forward(&mut firsts, shape, workspace, pause);
         firsts
     }
 
-    /// The rest of the layer for the first rows of `sequences`, `[sequences, hidden]`, in place; `qkv`
-    /// has the keys and values of the whole batch.
-    pub(super) fn finish_first<A: Unscaled>(
+    /// Attention of all heads for the first rows of `sequences`: from `[rows, hidden]` to `context`,
+    /// `[sequences, hidden]`.
+    fn attend(
         &self,
-        firsts: &mut [f32],
+        hidden: &[f32],
         sequences: &[Piece],
-        qkv: &[A::Activation],
         shape: Shape,
-        workspace: &mut Workspace<K, A>,
-    ) {
-        let queries = self.queries(firsts, shape, workspace, &mut || ());
-        let qkv = Qkv { first: 0, rows: qkv, queries: Some(&queries) };
-        self.finish(firsts, &of_first_rows(sequences), qkv, shape, workspace, &mut || ());
-    }
-
-    /// The queries of rows: `[rows, hidden]` to `[rows, stride]`.
-    fn queries<A: Unscaled>(
-        &self,
-        rows: &[f32],
-        shape: Shape,
-        workspace: &mut Workspace<K, A>,
+        memory: &mut FirstRowMemory,
+        context: &mut [f32],
         pause: &mut dyn FnMut(),
-    ) -> Aligned<A::Activation> {
-        let mut queries = Aligned::new(rows.len() / shape.hidden * shape.stride);
-        self.project(shape.queries(), rows, &mut queries, shape, workspace, pause);
-        queries
+    ) {
+        let Shape { hidden: size, head_size, .. } = shape;
+        let (count, heads) = (sequences.len(), self.heads.len());
+        let FirstRowMemory { attention, input, queries, directions, means, values } = memory;
+
+        let width = self.query.width();
+        queries.at_least((count + 1) * width);
+        let firsts = first_rows(hidden, sequences, size);
+        self.query.forward(&firsts, size, queries, input, |_, _| ());
+
+        let padded = self.heads.first().map_or(0, |head| head.key.width());
+        directions.at_least(heads * count * padded);
+        let outs = directions.chunks_mut((count * padded).max(1));
+        for (index, (head, out)) in self.heads.iter().zip(outs).enumerate() {
+            let start = index * head_size;
+            let queries = queries.get(start..start + count * width).unwrap_or_default();
+            head.key.forward(queries, width, out, input, |_, _| ());
+        }
+
+        means.at_least((count + 1) * heads * size);
+        let outs = means.chunks_mut((heads * size).max(1));
+        for (index, (piece, out)) in sequences.iter().zip(outs).enumerate() {
+            pause();
+            let rows = piece.sequence.start * size..piece.sequence.end * size;
+            let rows = hidden.get(rows).unwrap_or_default();
+            let rows = Rows { values: rows, stride: size, count: piece.sequence.len() };
+            let values = directions.get(index * padded..).unwrap_or_default();
+            let queries = Rows { values, stride: count * padded, count: heads };
+            let values = out.get_mut(..heads * size).unwrap_or_default();
+            let context = Context { values, stride: size, columns: 0..size };
+            attention.attend_rows(&rows, &rows, &queries, context);
+        }
+
+        for (index, head) in self.heads.iter().enumerate() {
+            let (start, stride) = (index * size, heads * size);
+            let means = means.get(start..start + count * stride).unwrap_or_default();
+            values.at_least(count * head.value.width());
+            head.value.forward(means, stride, values, input, |_, _| ());
+            let columns = index * head_size..(index + 1) * head_size;
+            let rows = values.chunks_exact(head.value.width()).take(count);
+            for (row, context) in rows.zip(context.chunks_exact_mut(size)) {
+                let columns = context.get_mut(columns.clone()).unwrap_or_default();
+                columns.iter_mut().zip(row).for_each(|(place, value)| *place = *value);
+            }
+        }
     }
 }
 
 /// The first rows of whole sequences, of `[rows, hidden]`.
-pub(super) fn first_rows(rows: &[f32], sequences: &[Piece], hidden: usize) -> Vec<f32> {
+fn first_rows(rows: &[f32], sequences: &[Piece], hidden: usize) -> Vec<f32> {
     let start = |piece: &Piece| piece.sequence.start * hidden;
     let row = |start| rows.get(start..start + hidden).unwrap_or_default();
     sequences.iter().map(start).flat_map(row).copied().collect()
-}
-
-fn of_first_rows(sequences: &[Piece]) -> Vec<Piece> {
-    let first = |piece: &Piece| Piece { sequence: piece.sequence.clone(), queries: 0..1 };
-    sequences.iter().map(first).collect()
 }

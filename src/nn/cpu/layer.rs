@@ -5,6 +5,7 @@ use std::iter;
 use std::ops::Range;
 
 use super::attention::{Attention, Shape};
+use super::first::FirstRowMemory;
 use super::kernels::{Aligned, Input, Kernel, Packed, Unscaled};
 use super::math::gelu;
 use super::norm::Norm;
@@ -19,6 +20,11 @@ pub(super) struct Layer<K: Kernel> {
     /// Query, key and value in one product. The query's weights are divided by the square
     /// root of the head size, which scores would have to be.
     pub(super) qkv: Packed<K>,
+    pub(super) after: AfterAttention<K>,
+}
+
+/// The weights of what comes after attention in a layer.
+pub(super) struct AfterAttention<K: Kernel> {
     pub(super) attention_output: Packed<K>,
     pub(super) attention_norm: Norm,
     pub(super) intermediate: Packed<K>,
@@ -29,7 +35,9 @@ pub(super) struct Layer<K: Kernel> {
 /// Memory that rows are computed in. It grows to what the largest batch needs.
 pub(super) struct Workspace<K: Kernel, A: Unscaled> {
     input: Input<K>,
-    pub(super) attention: Attention<A>,
+    attention: Attention<A>,
+    /// Of a layer that computes first rows alone.
+    pub(super) first: FirstRowMemory,
     /// `[block, stride]`, unless attention is in f32.
     qkv: Aligned<f32>,
     /// `[rows, hidden]`.
@@ -47,6 +55,7 @@ impl<K: Kernel, A: Unscaled> Workspace<K, A> {
         Self {
             input: Input::default(),
             attention: Attention::new(attention),
+            first: FirstRowMemory::new(),
             qkv: empty(),
             context: empty(),
             inner: empty(),
@@ -72,8 +81,6 @@ pub(super) struct Piece {
 pub(super) struct Qkv<'a, A: Unscaled> {
     pub(super) first: usize,
     pub(super) rows: &'a [A::Activation],
-    /// Queries of the pieces, one after the other in rows like these, if they are not among them.
-    pub(super) queries: Option<&'a [A::Activation]>,
 }
 
 impl<K: Kernel> Layer<K> {
@@ -94,18 +101,17 @@ impl<K: Kernel> Layer<K> {
             let rows = rows(group);
             let (hidden, others) = rest.split_at_mut(rows * shape.hidden);
             qkv.at_least(rows * shape.stride);
-            self.project(shape.all(), hidden, qkv, shape, workspace, pause);
-            let qkv = Qkv { first, rows: qkv, queries: None };
+            self.project(hidden, qkv, shape, workspace, pause);
+            let qkv = Qkv { first, rows: qkv };
             self.finish(hidden, group, qkv, shape, workspace, pause);
             (rest, first) = (others, first + rows);
         }
     }
 
-    /// Queries, keys and values of rows, or the `outputs` among them: `[rows, hidden]` to
-    /// `[rows, stride]`. Before every block of rows it calls `pause`.
+    /// Queries, keys and values of rows: `[rows, hidden]` to `[rows, stride]`. Before every block
+    /// of rows it calls `pause`.
     pub(super) fn project<A: Unscaled>(
         &self,
-        outputs: Range<usize>,
         hidden: &[f32],
         qkv: &mut [A::Activation],
         shape: Shape,
@@ -118,12 +124,12 @@ impl<K: Kernel> Layer<K> {
             pause();
             let input = &mut workspace.input;
             if let Some(qkv) = A::as_f32_mut(qkv) {
-                self.qkv.forward_to(outputs.clone(), hidden, shape.hidden, qkv, input, |_, _| ());
+                self.qkv.forward(hidden, shape.hidden, qkv, input, |_, _| ());
                 continue;
             }
             workspace.qkv.at_least(block * shape.stride);
             let out = &mut workspace.qkv;
-            self.qkv.forward_to(outputs.clone(), hidden, shape.hidden, out, input, |_, _| ());
+            self.qkv.forward(hidden, shape.hidden, out, input, |_, _| ());
             let values = hidden.len() / shape.hidden * shape.stride;
             workspace.attention.convert(workspace.qkv.get(..values).unwrap_or_default(), qkv);
         }
@@ -143,12 +149,14 @@ impl<K: Kernel> Layer<K> {
         let Workspace { attention, context, .. } = workspace;
         context.at_least(hidden.len());
         attend(pieces, &qkv, shape, attention, context, pause);
-        self.feed(hidden, shape, workspace, pause);
+        self.after.forward(hidden, shape, workspace, pause);
     }
+}
 
-    /// What comes after attention, in place: `hidden` are rows, and the workspace has what
-    /// attention made of them. Before every block of rows it calls `pause`.
-    pub(super) fn feed<A: Unscaled>(
+impl<K: Kernel> AfterAttention<K> {
+    /// In place: `hidden` are rows, and the workspace has what attention made of them. Before
+    /// every block of rows it calls `pause`.
+    pub(super) fn forward<A: Unscaled>(
         &self,
         hidden: &mut [f32],
         shape: Shape,
@@ -182,7 +190,7 @@ impl<K: Kernel> Layer<K> {
 
 /// Attention of all heads for the rows of `pieces`, to `context`, `[rows, hidden]`. Before every
 /// sequence it calls `pause`.
-pub(super) fn attend<A: Unscaled>(
+fn attend<A: Unscaled>(
     pieces: &[Piece],
     qkv: &Qkv<'_, A>,
     shape: Shape,
@@ -190,26 +198,23 @@ pub(super) fn attend<A: Unscaled>(
     context: &mut [f32],
     pause: &mut dyn FnMut(),
 ) {
-    let (mut rest, mut queries_before) = (context, 0);
+    let mut rest = context;
     for piece in pieces {
         pause();
         let Range { start, end } = piece.sequence;
         let rows = (start - qkv.first) * shape.stride..(end - qkv.first) * shape.stride;
         let sequence = qkv.rows.get(rows).unwrap_or_default();
-        let queries = match qkv.queries {
-            Some(queries) => queries.get(queries_before * shape.stride..),
-            None => sequence.get(piece.queries.start * shape.stride..),
-        };
+        let queries = sequence.get(piece.queries.start * shape.stride..).unwrap_or_default();
         let (context, others) = rest.split_at_mut(piece.queries.len() * shape.hidden);
         for head in 0..shape.hidden / shape.head_size {
-            attention.attend(sequence, queries.unwrap_or_default(), shape, head, context);
+            attention.attend(sequence, queries, shape, head, context);
         }
-        (rest, queries_before) = (others, queries_before + piece.queries.len());
+        rest = others;
     }
 }
 
 /// Divides sequences into groups of up to [`GROUP_ROWS`] rows, or of one that is longer.
-pub(super) fn groups(mut sequences: &[Piece]) -> impl Iterator<Item = &[Piece]> {
+fn groups(mut sequences: &[Piece]) -> impl Iterator<Item = &[Piece]> {
     iter::from_fn(move || {
         let mut rows = 0;
         let fit = sequences.iter().take_while(|sequence| {
@@ -224,7 +229,7 @@ pub(super) fn groups(mut sequences: &[Piece]) -> impl Iterator<Item = &[Piece]> 
 }
 
 /// Rows that `pieces` have.
-pub(super) fn rows(pieces: &[Piece]) -> usize {
+fn rows(pieces: &[Piece]) -> usize {
     pieces.iter().map(|piece| piece.queries.len()).sum()
 }
 

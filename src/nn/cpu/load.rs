@@ -7,8 +7,9 @@ use rayon::prelude::*;
 
 use super::attention::Shape;
 use super::encoder::{Embeddings, FusedEncoder};
-use super::kernels::{Kernel, Packed, Unscaled};
-use super::layer::Layer;
+use super::first::{FirstRowLayer, Head};
+use super::kernels::{F32, Kernel, Packed, Unscaled};
+use super::layer::{AfterAttention, Layer};
 use super::norm::Norm;
 use crate::bundle::{BundleError, EncoderConfig, Pooling, Weights};
 use crate::nn::{Compute, Precision};
@@ -30,14 +31,20 @@ impl Source<'_> {
         attention: A,
         precision: Precision,
     ) -> Result<FusedEncoder<K, A>, BundleError> {
-        let layers = (0..self.config.layers).into_par_iter();
-        let layers: Vec<Layer<K>> =
-            layers.map(|index| self.layer(kernel, index)).collect::<Result<_, _>>()?;
+        // Where no more than first rows is read of the last layer, it computes no more.
+        let last = self.config.layers.checked_sub(1);
+        let last = last.filter(|_| Pooling::read_first_alone(self.poolings));
+        let layers = (0..last.unwrap_or(self.config.layers)).into_par_iter();
+        let (layers, last) = rayon::join(
+            || layers.map(|index| self.layer(kernel, index)).collect::<Result<_, _>>(),
+            || last.map(|index| self.first_row_layer(kernel, index)).transpose(),
+        );
         let (hidden, heads) = (self.config.hidden_size, self.config.heads);
-        let stride = layers.first().map_or(0, |layer| layer.qkv.width());
+        let stride = (3 * hidden).next_multiple_of(kernel.panel_width());
         Ok(FusedEncoder {
             embeddings: self.embeddings()?,
-            layers,
+            layers: layers?,
+            last: last?,
             attention,
             poolings: self.poolings.to_vec(),
             shape: Shape { hidden, head_size: hidden / heads, stride },
@@ -63,14 +70,58 @@ impl Source<'_> {
     }
 
     fn layer<K: Kernel>(&self, kernel: K, index: usize) -> Result<Layer<K>, BundleError> {
+        let hidden = self.config.hidden_size;
+        let (mut weights, mut bias) = self.query(index)?;
+        for part in ["key", "value"] {
+            let name = format!("encoder.layer.{index}.attention.self.{part}");
+            let (more_weights, more_bias) = self.linear(&name, hidden, hidden)?;
+            weights.extend(more_weights);
+            bias.extend(more_bias);
+        }
+        let qkv = Packed::new(kernel, &weights, &bias, hidden);
+        Ok(Layer { qkv, after: self.after_attention(kernel, index)? })
+    }
+
+    fn first_row_layer<K: Kernel>(
+        &self,
+        kernel: K,
+        index: usize,
+    ) -> Result<FirstRowLayer<K>, BundleError> {
+        let (hidden, exact) = (self.config.hidden_size, F32::new());
+        let size = hidden / self.config.heads;
+        let (queries, query_bias) = self.query(index)?;
+        let part = |name| {
+            self.linear(&format!("encoder.layer.{index}.attention.self.{name}"), hidden, hidden)
+        };
+        let ((keys, _), (values, value_bias)) = (part("key")?, part("value")?);
+        let of_heads = keys.chunks_exact(size * hidden).zip(values.chunks_exact(size * hidden));
+        let head = |((keys, values), bias): ((&[f32], &[f32]), &[f32])| {
+            let column = |input| keys.iter().skip(input).step_by(hidden).copied();
+            let transposed: Vec<f32> = (0..hidden).flat_map(column).collect();
+            Head {
+                key: Packed::new(exact, &transposed, &vec![0.0; hidden], size),
+                value: Packed::new(exact, values, bias, hidden),
+            }
+        };
+        Ok(FirstRowLayer {
+            query: Packed::new(exact, &queries, &query_bias, hidden),
+            heads: of_heads.zip(value_bias.chunks_exact(size)).map(head).collect(),
+            after: self.after_attention(kernel, index)?,
+        })
+    }
+
+    fn after_attention<K: Kernel>(
+        &self,
+        kernel: K,
+        index: usize,
+    ) -> Result<AfterAttention<K>, BundleError> {
         let (hidden, inner) = (self.config.hidden_size, self.config.intermediate_size);
         let name = |part: &str| format!("encoder.layer.{index}.{part}");
         let linear = |part: &str, inputs, outputs| {
             let (weights, bias) = self.linear(&name(part), inputs, outputs)?;
             Ok(Packed::new(kernel, &weights, &bias, inputs))
         };
-        Ok(Layer {
-            qkv: self.qkv(kernel, &name("attention.self"))?,
+        Ok(AfterAttention {
             attention_output: linear("attention.output.dense", hidden, hidden)?,
             attention_norm: self.norm(&name("attention.output.LayerNorm"))?,
             intermediate: linear("intermediate.dense", hidden, inner)?,
@@ -79,18 +130,14 @@ impl Source<'_> {
         })
     }
 
-    fn qkv<K: Kernel>(&self, kernel: K, name: &str) -> Result<Packed<K>, BundleError> {
+    /// Weights and bias of a layer's query, divided by the square root of the head size.
+    fn query(&self, index: usize) -> Result<(Vec<f32>, Vec<f32>), BundleError> {
         let (hidden, heads) = (self.config.hidden_size, self.config.heads);
-        let (mut weights, mut bias) = self.linear(&format!("{name}.query"), hidden, hidden)?;
+        let name = format!("encoder.layer.{index}.attention.self.query");
+        let (mut weights, mut bias) = self.linear(&name, hidden, hidden)?;
         let scale = 1.0 / ((hidden / heads) as f32).sqrt();
         weights.iter_mut().chain(&mut bias).for_each(|value| *value *= scale);
-        for part in ["key", "value"] {
-            let (more_weights, more_bias) =
-                self.linear(&format!("{name}.{part}"), hidden, hidden)?;
-            weights.extend(more_weights);
-            bias.extend(more_bias);
-        }
-        Ok(Packed::new(kernel, &weights, &bias, hidden))
+        Ok((weights, bias))
     }
 
     /// Weights, `[outputs, inputs]`, and bias, `[outputs]`.

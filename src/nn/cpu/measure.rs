@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::attention::{Attention, Shape};
 use super::kernels::{Aligned, Input, Kernel, Packed, Unscaled};
-use super::layer::{Layer, Piece, Workspace};
+use super::layer::{AfterAttention, Layer, Piece, Workspace};
 use super::norm::Norm;
 use super::{Visitor, math, with_kernel};
 use crate::nn::Precision;
@@ -161,11 +161,13 @@ impl Visitor for WholeLayer<'_> {
         let norm = || Norm { weight: vec![1.0; hidden], bias: vec![0.0; hidden], epsilon: 1e-12 };
         let layer = Layer {
             qkv: linear(hidden, 3 * hidden),
-            attention_output: linear(hidden, hidden),
-            attention_norm: norm(),
-            intermediate: linear(hidden, intermediate),
-            output: linear(intermediate, hidden),
-            output_norm: norm(),
+            after: AfterAttention {
+                attention_output: linear(hidden, hidden),
+                attention_norm: norm(),
+                intermediate: linear(hidden, intermediate),
+                output: linear(intermediate, hidden),
+                output_norm: norm(),
+            },
         };
         let shape = Shape { hidden, head_size: hidden / heads, stride: layer.qkv.width() };
         let sequences = sequences(self.lengths);

@@ -1,7 +1,5 @@
 //! Weights packed for a kernel, and the product of rows with all of them.
 
-use std::ops::Range;
-
 use super::{Aligned, Extras, Kernel, Panel, Row};
 
 /// The weights and the bias of a linear layer, packed for a kernel.
@@ -72,19 +70,6 @@ impl<K: Kernel> Packed<K> {
         stride: usize,
         out: &mut [f32],
         input: &mut Input<K>,
-        then: impl FnMut(&mut [f32], usize),
-    ) {
-        self.forward_to(0..self.width(), rows, stride, out, input, then);
-    }
-
-    /// The same for `outputs` alone and what else is in their panels; others stay as they are.
-    pub(in super::super) fn forward_to(
-        &self,
-        outputs: Range<usize>,
-        rows: &[f32],
-        stride: usize,
-        out: &mut [f32],
-        input: &mut Input<K>,
         mut then: impl FnMut(&mut [f32], usize),
     ) {
         let closely = K::TO_INTEGER.filter(|_| input.closely);
@@ -121,10 +106,7 @@ impl<K: Kernel> Packed<K> {
         let scales = self.scales.chunks_exact(width);
         let columns = scales.zip(self.bias.chunks_exact(width)).zip(self.sums.chunks_exact(width));
         let panels = weights.zip(columns).zip(&self.extras);
-        let panels = panels.enumerate().take(outputs.end.div_ceil(width));
-        for (panel, ((weights, ((scales, bias), sums)), extras)) in
-            panels.skip(outputs.start / width)
-        {
+        for (panel, ((weights, ((scales, bias), sums)), extras)) in panels.enumerate() {
             let Some(out) = out.get_mut(panel * width..) else { return };
             let mut multiply = |(activations, stride), rows, bias, out: &mut [f32], out_stride| {
                 let (kernel, depth, expanded) = (self.kernel, self.depth, &mut *expanded);
