@@ -170,6 +170,13 @@ class Runs(unittest.TestCase):
         last = "encoder.layer.{}.output.dense.weight"
         self.assertTrue(torch.equal(distill.cut(tensors, (1, 4, 11))[last.format(2)], tensors[last.format(11)]))
 
+    def test_what_starts_at_a_bundle_has_its_runs_before_its_own(self):
+        teacher = self.make_teacher()
+        write_json(teacher.with_name("evaluation.json"), {"training": {"runs": [{"method": "of the bundle"}]}})
+        distill.main(self.options("on", teacher, "--student", teacher))
+        runs = json.loads((self.folder / "on/training.json").read_text())["runs"]
+        self.assertEqual([run["method"] for run in runs], ["of the bundle", "distillation"])
+
     def test_a_student_may_read_the_first_token_where_its_teacher_reads_all(self):
         teacher = self.make_teacher()
         distill.main(self.options("first", teacher, "--pooling", "cls"))

@@ -322,7 +322,7 @@ class Trainer:
     def write_record(self, **found):
         """The runs that made the weights beside it, this one last."""
         run = {**self.settings(), "epochs": self.arguments.epochs, **found}
-        write_json(self.record, {"runs": [*runs_of(self.start().with_name("training.json")), run]})
+        write_json(self.record, {"runs": [*runs_before(self.start()), run]})
 
     def start(self):
         """The weights that this run trains on."""
@@ -337,6 +337,14 @@ class Trainer:
 def runs_of(record):
     """The runs that a `training.json` lists; none where there is no such file, as beside the backbone."""
     return json.loads(record.read_text())["runs"] if record.exists() else []
+
+
+def runs_before(weights):
+    """The runs that made `weights`, by the record beside them: that of a bundle, or of a run's folder."""
+    of_bundle = weights.with_name("evaluation.json")
+    if of_bundle.exists():
+        return json.loads(of_bundle.read_text())["training"]["runs"]
+    return runs_of(weights.with_name("training.json"))
 
 
 def class_weights(classes, count, power):

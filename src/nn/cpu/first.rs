@@ -71,34 +71,36 @@ impl<K: Kernel> FirstRowLayer<K> {
     ) -> Vec<f32> {
         workspace.context.at_least(sequences.len() * shape.hidden);
         let Workspace { context, first: memory, .. } = workspace;
-        let contexts = context.chunks_mut(SEQUENCES * shape.hidden);
-        for (sequences, context) in sequences.chunks(SEQUENCES).zip(contexts) {
-            self.attend(hidden, sequences, shape, memory, context, pause);
-        }
         let mut firsts = first_rows(hidden, sequences, shape.hidden);
+        let block = SEQUENCES * shape.hidden;
+        let blocks = sequences.chunks(SEQUENCES).zip(firsts.chunks(block));
+        let rows =
+            Rows { values: hidden, stride: shape.hidden, count: hidden.len() / shape.hidden };
+        for ((sequences, firsts), context) in blocks.zip(context.chunks_mut(block)) {
+            self.attend(&rows, sequences, firsts, memory, context, pause);
+        }
         self.after.forward(&mut firsts, shape, workspace, pause);
         firsts
     }
 
-    /// Attention of all heads for the first rows of `sequences`: from `[rows, hidden]` to `context`,
+    /// Attention of all heads for `firsts`, the first rows of `sequences`, to `context`; both
     /// `[sequences, hidden]`.
     fn attend(
         &self,
-        hidden: &[f32],
+        hidden: &Rows<'_, f32>,
         sequences: &[Piece],
-        shape: Shape,
+        firsts: &[f32],
         memory: &mut FirstRowMemory,
         context: &mut [f32],
         pause: &mut dyn FnMut(),
     ) {
-        let Shape { hidden: size, head_size, .. } = shape;
-        let (count, heads) = (sequences.len(), self.heads.len());
+        let (size, count, heads) = (hidden.stride, sequences.len(), self.heads.len());
+        let head_size = size / heads;
         let FirstRowMemory { attention, input, queries, directions, means, values } = memory;
 
         let width = self.query.width();
         queries.at_least((count + 1) * width);
-        let firsts = first_rows(hidden, sequences, size);
-        self.query.forward(&firsts, size, queries, input, |_, _| ());
+        self.query.forward(firsts, size, queries, input, |_, _| ());
 
         let padded = self.heads.first().map_or(0, |head| head.key.width());
         directions.at_least(heads * count * padded);
@@ -114,7 +116,7 @@ impl<K: Kernel> FirstRowLayer<K> {
         for (index, (piece, out)) in sequences.iter().zip(outs).enumerate() {
             pause();
             let rows = piece.sequence.start * size..piece.sequence.end * size;
-            let rows = hidden.get(rows).unwrap_or_default();
+            let rows = hidden.values.get(rows).unwrap_or_default();
             let rows = Rows { values: rows, stride: size, count: piece.sequence.len() };
             let values = directions.get(index * padded..).unwrap_or_default();
             let queries = Rows { values, stride: count * padded, count: heads };

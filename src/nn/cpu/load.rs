@@ -73,8 +73,7 @@ impl Source<'_> {
         let hidden = self.config.hidden_size;
         let (mut weights, mut bias) = self.query(index)?;
         for part in ["key", "value"] {
-            let name = format!("encoder.layer.{index}.attention.self.{part}");
-            let (more_weights, more_bias) = self.linear(&name, hidden, hidden)?;
+            let (more_weights, more_bias) = self.attention_input(index, part)?;
             weights.extend(more_weights);
             bias.extend(more_bias);
         }
@@ -90,10 +89,8 @@ impl Source<'_> {
         let (hidden, exact) = (self.config.hidden_size, F32::new());
         let size = hidden / self.config.heads;
         let (queries, query_bias) = self.query(index)?;
-        let part = |name| {
-            self.linear(&format!("encoder.layer.{index}.attention.self.{name}"), hidden, hidden)
-        };
-        let ((keys, _), (values, value_bias)) = (part("key")?, part("value")?);
+        let (keys, _) = self.attention_input(index, "key")?;
+        let (values, value_bias) = self.attention_input(index, "value")?;
         let of_heads = keys.chunks_exact(size * hidden).zip(values.chunks_exact(size * hidden));
         let head = |((keys, values), bias): ((&[f32], &[f32]), &[f32])| {
             let column = |input| keys.iter().skip(input).step_by(hidden).copied();
@@ -132,12 +129,20 @@ impl Source<'_> {
 
     /// Weights and bias of a layer's query, divided by the square root of the head size.
     fn query(&self, index: usize) -> Result<(Vec<f32>, Vec<f32>), BundleError> {
-        let (hidden, heads) = (self.config.hidden_size, self.config.heads);
-        let name = format!("encoder.layer.{index}.attention.self.query");
-        let (mut weights, mut bias) = self.linear(&name, hidden, hidden)?;
-        let scale = 1.0 / ((hidden / heads) as f32).sqrt();
+        let (mut weights, mut bias) = self.attention_input(index, "query")?;
+        let scale = 1.0 / ((self.config.hidden_size / self.config.heads) as f32).sqrt();
         weights.iter_mut().chain(&mut bias).for_each(|value| *value *= scale);
         Ok((weights, bias))
+    }
+
+    /// Weights, `[hidden, hidden]`, and bias of a layer's `query`, `key` or `value`.
+    fn attention_input(
+        &self,
+        index: usize,
+        part: &str,
+    ) -> Result<(Vec<f32>, Vec<f32>), BundleError> {
+        let hidden = self.config.hidden_size;
+        self.linear(&format!("encoder.layer.{index}.attention.self.{part}"), hidden, hidden)
     }
 
     /// Weights, `[outputs, inputs]`, and bias, `[outputs]`.
