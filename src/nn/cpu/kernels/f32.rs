@@ -7,6 +7,7 @@ use std::hint::black_box;
 use rten_simd::ops::{BitOps, NumOps};
 use rten_simd::{Isa, SimdOp};
 
+use super::ahead::Ahead;
 use super::tiles::{tiles, with_height};
 use super::{Column, Kernel, PEAK_SUMS, Panel, Row, Unscaled, holds};
 
@@ -32,6 +33,8 @@ impl Kernel for F32 {
     type Scope = ();
 
     const GROUP: usize = 1;
+    /// More than of other kernels, since weights are larger: they are fetched less often so.
+    const BLOCK: usize = 64;
     const EXACT: bool = true;
     const FASTER: bool = false;
 
@@ -128,19 +131,34 @@ impl SimdOp for Product<'_> {
         // 12 rows of 2 vectors fill the 32 registers of AVX-512, 6 the 16 of AVX2.
         if isa.f32().len() >= 16 {
             for (row, height) in tiles(self.rows, 12) {
-                with_height!(12, height, HEIGHT => tile::<I, HEIGHT>(isa, &mut self, row));
+                let ahead = self.ahead(row, 12);
+                with_height!(12, height, HEIGHT => tile::<I, HEIGHT>(isa, &mut self, row, ahead));
             }
         } else {
             for (row, height) in tiles(self.rows, 6) {
-                with_height!(6, height, HEIGHT => tile::<I, HEIGHT>(isa, &mut self, row));
+                let ahead = self.ahead(row, 6);
+                with_height!(6, height, HEIGHT => tile::<I, HEIGHT>(isa, &mut self, row, ahead));
             }
         }
     }
 }
 
+impl Product<'_> {
+    /// For the tile from `row` on.
+    #[inline(always)]
+    fn ahead(&self, row: usize, tallest: usize) -> Ahead {
+        Ahead::new(self.weights, row, self.rows, tallest, self.depth)
+    }
+}
+
 /// `HEIGHT` rows from `row` on.
 #[inline(always)]
-fn tile<I: Isa, const HEIGHT: usize>(isa: I, product: &mut Product<'_>, row: usize) {
+fn tile<I: Isa, const HEIGHT: usize>(
+    isa: I,
+    product: &mut Product<'_>,
+    row: usize,
+    mut ahead: Ahead,
+) {
     let ops = isa.f32();
     let width = ops.len() * VECTORS;
     let mut sums = [[ops.zero(); VECTORS]; HEIGHT];
@@ -151,6 +169,7 @@ fn tile<I: Isa, const HEIGHT: usize>(isa: I, product: &mut Product<'_>, row: usi
         let activations = product.activations.as_ptr().add(row * product.stride);
         let mut weights = product.weights.as_ptr();
         for step in 0..product.depth {
+            ahead.step();
             let columns: [I::F32; VECTORS] =
                 [ops.load_ptr(weights), ops.load_ptr(weights.add(ops.len()))];
             for (height, sums) in sums.iter_mut().enumerate() {

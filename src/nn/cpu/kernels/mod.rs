@@ -10,6 +10,7 @@
 //! so a row's result does not depend on the rows beside it. Each kernel has a scalar twin in
 //! the tests, which it must equal.
 
+mod ahead;
 mod aligned;
 #[cfg(target_arch = "x86_64")]
 mod amx;

@@ -11,6 +11,7 @@ use std::arch::x86_64::{
 };
 use std::hint::black_box;
 
+use super::super::ahead::Ahead;
 use super::super::tiles::{tiles, with_height};
 use super::super::{Column, Kernel, PEAK_SUMS, Panel, Row};
 use super::{GROUP, quantize, quantize_weights};
@@ -80,7 +81,11 @@ macro_rules! int8 {
                     }
                     let activations = panel.activations.as_ptr().add(row * panel.stride);
                     let mut weights = panel.weights.as_ptr();
+                    let steps = panel.depth / GROUP;
+                    let mut ahead =
+                        Ahead::new(panel.weights, row, panel.rows.len(), $height, steps);
                     for step in (0..panel.depth).step_by(GROUP) {
+                        ahead.step();
                         let columns =
                             [$load(weights.cast()), $load(weights.add(4 * $lanes).cast())];
                         for (height, sums) in sums.iter_mut().enumerate() {
