@@ -172,6 +172,7 @@ class Runs(unittest.TestCase):
 
     def test_what_starts_at_a_bundle_has_its_runs_before_its_own(self):
         teacher = self.make_teacher()
+        teacher.with_name("training.json").unlink()
         write_json(teacher.with_name("evaluation.json"), {"training": {"runs": [{"method": "of the bundle"}]}})
         distill.main(self.options("on", teacher, "--student", teacher))
         runs = json.loads((self.folder / "on/training.json").read_text())["runs"]

@@ -83,7 +83,7 @@ impl<K: Kernel> FirstRowLayer<K> {
         firsts
     }
 
-    /// Attention of all heads for `firsts`, the first rows of `sequences`, to `context`; both
+    /// Attention of all heads in `hidden`, all rows, for `firsts`, the first rows of `sequences`, to `context`; both
     /// `[sequences, hidden]`.
     fn attend(
         &self,
@@ -95,7 +95,7 @@ impl<K: Kernel> FirstRowLayer<K> {
         pause: &mut dyn FnMut(),
     ) {
         let (size, count, heads) = (hidden.stride, sequences.len(), self.heads.len());
-        let head_size = size / heads;
+        let head_size = size / heads.max(1);
         let FirstRowMemory { attention, input, queries, directions, means, values } = memory;
 
         let width = self.query.width();

@@ -174,10 +174,6 @@ impl Unscaled for Bf16Avx512 {
 #[cfg(target_arch = "x86_64")]
 const SUMS: usize = 2 * PEAK_SUMS;
 
-/// Rows of a tile, at most: with two vectors of sums each they fill the registers.
-#[cfg(target_arch = "x86_64")]
-const TALLEST: usize = 12;
-
 /// Rounds values to as many of `out`; what is subnormal may become 0, as which products take it.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bf16")]
@@ -216,7 +212,7 @@ fn dots(steps: usize) {
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bf16")]
 unsafe fn multiply(panel: &mut Panel<'_, Bf16Avx512>) {
-    for (row, height) in tiles(panel.rows.len(), TALLEST) {
+    for (row, height) in tiles(panel.rows.len(), 12) {
         // SAFETY: the tiles are of the rows that the panel has.
         with_height!(12, height, HEIGHT => unsafe { tile::<HEIGHT>(panel, row) });
     }
@@ -238,7 +234,7 @@ unsafe fn tile<const HEIGHT: usize>(panel: &mut Panel<'_, Bf16Avx512>, row: usiz
         let vector = |values: __m512i| std::mem::transmute::<__m512i, __m512bh>(values);
         let activations = panel.activations.as_ptr().add(row * panel.stride);
         let mut weights = panel.weights.as_ptr();
-        let mut ahead = Ahead::new(panel.weights, row, panel.rows.len(), TALLEST, panel.depth / 2);
+        let mut ahead = Ahead::new(panel.weights, row, HEIGHT, panel.rows.len(), panel.depth / 2);
         for step in (0..panel.depth).step_by(2) {
             ahead.step();
             let columns = [

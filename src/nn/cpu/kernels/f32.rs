@@ -33,7 +33,7 @@ impl Kernel for F32 {
     type Scope = ();
 
     const GROUP: usize = 1;
-    /// More than of other kernels, since weights are larger: they are fetched less often so.
+    /// More than most, since weights of f32 are the largest: so they are fetched less often.
     const BLOCK: usize = 64;
     const EXACT: bool = true;
     const FASTER: bool = false;
@@ -131,37 +131,23 @@ impl SimdOp for Product<'_> {
         // 12 rows of 2 vectors fill the 32 registers of AVX-512, 6 the 16 of AVX2.
         if isa.f32().len() >= 16 {
             for (row, height) in tiles(self.rows, 12) {
-                let ahead = self.ahead(row, 12);
-                with_height!(12, height, HEIGHT => tile::<I, HEIGHT>(isa, &mut self, row, ahead));
+                with_height!(12, height, HEIGHT => tile::<I, HEIGHT>(isa, &mut self, row));
             }
         } else {
             for (row, height) in tiles(self.rows, 6) {
-                let ahead = self.ahead(row, 6);
-                with_height!(6, height, HEIGHT => tile::<I, HEIGHT>(isa, &mut self, row, ahead));
+                with_height!(6, height, HEIGHT => tile::<I, HEIGHT>(isa, &mut self, row));
             }
         }
     }
 }
 
-impl Product<'_> {
-    /// For the tile from `row` on.
-    #[inline(always)]
-    fn ahead(&self, row: usize, tallest: usize) -> Ahead {
-        Ahead::new(self.weights, row, self.rows, tallest, self.depth)
-    }
-}
-
 /// `HEIGHT` rows from `row` on.
 #[inline(always)]
-fn tile<I: Isa, const HEIGHT: usize>(
-    isa: I,
-    product: &mut Product<'_>,
-    row: usize,
-    mut ahead: Ahead,
-) {
+fn tile<I: Isa, const HEIGHT: usize>(isa: I, product: &mut Product<'_>, row: usize) {
     let ops = isa.f32();
     let width = ops.len() * VECTORS;
     let mut sums = [[ops.zero(); VECTORS]; HEIGHT];
+    let mut ahead = Ahead::new(product.weights, row, HEIGHT, product.rows, product.depth);
     // SAFETY: `eval` has seen that `activations` has `depth` values from
     // `r * stride` on for every row `r`, `weights` `depth * width`, `bias` `width`, and `out`
     // `width` from `r * out_stride` on. `row + HEIGHT` is at most the number of rows.

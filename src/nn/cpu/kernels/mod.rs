@@ -59,8 +59,8 @@ pub(super) trait Kernel: Copy + Send + Sync + 'static {
     const DEPTH: usize = Self::GROUP;
 
     /// Rows that go through a part of a layer at once, at most: what they are in the feed-forward
-    /// part, four times as wide as elsewhere, should stay in the cache of a core, unless products
-    /// are so fast that it matters more how often weights are fetched from the next one.
+    /// part, four times as wide as elsewhere, should stay in the cache of a core, unless it matters
+    /// more how often weights are fetched from the next one.
     const BLOCK: usize = 48;
 
     /// Whether activations are f32 as they are, not rounded to fewer bits.

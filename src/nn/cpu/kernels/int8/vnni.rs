@@ -83,7 +83,7 @@ macro_rules! int8 {
                     let mut weights = panel.weights.as_ptr();
                     let steps = panel.depth / GROUP;
                     let mut ahead =
-                        Ahead::new(panel.weights, row, panel.rows.len(), $height, steps);
+                        Ahead::new(panel.weights, row, HEIGHT, panel.rows.len(), steps);
                     for step in (0..panel.depth).step_by(GROUP) {
                         ahead.step();
                         let columns =
