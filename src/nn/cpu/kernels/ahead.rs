@@ -7,7 +7,7 @@ use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
 /// Bytes of a cache line.
 const LINE: usize = 64;
 
-/// Fetches the panel after the one that is multiplied into the second cache, on x86.
+/// Fetches the panel after the one that is multiplied into the second cache, on x86-64.
 ///
 /// A model's weights come from the last cache or from memory each time that they are read, and what
 /// a processor fetches ahead by itself ends with a page, which is less than a panel. Each tile
@@ -32,7 +32,7 @@ impl Ahead {
         let of_row = bytes / rows.max(1);
         Self {
             place: panel.as_ptr().cast::<u8>().wrapping_add(bytes + of_row * row),
-            stride: of_row * height / steps.max(1),
+            stride: (of_row * height).div_ceil(steps.max(1)),
         }
     }
 
