@@ -102,7 +102,9 @@ impl Fields {
     /// Bytes that they hold.
     pub(super) fn len(&self) -> usize {
         let kept: usize = self.keep.iter().map(Cell::len).sum();
-        self.id.len() + self.title.len() + self.text.len() + kept
+        let labels: usize = self.gold.iter().flatten().map(String::len).sum();
+        let date = self.date.as_ref().map_or(0, String::len);
+        self.id.len() + self.title.len() + self.text.len() + date + kept + labels
     }
 }
 
@@ -217,4 +219,22 @@ pub(super) fn listed(names: &[String]) -> String {
     let shown: Vec<String> = names.iter().take(SHOWN).map(|name| format!("{name:?}")).collect();
     let more = if names.len() > SHOWN { ", …" } else { "" };
     format!("{}{more}", shown.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everything_that_is_kept_of_a_row_counts() {
+        let fields = Fields {
+            id: Cell::Text("1".to_owned()),
+            title: "22".to_owned(),
+            text: "333".to_owned(),
+            date: Some("4444".to_owned()),
+            keep: vec![Cell::Text("55555".to_owned()), Cell::Null],
+            gold: vec![None, Some("666666".to_owned())],
+        };
+        assert_eq!(fields.len(), 21);
+    }
 }

@@ -1,5 +1,6 @@
 //! Why an archive could not be scored.
 
+use std::error::Error;
 use std::io;
 use std::path::Path;
 
@@ -128,13 +129,30 @@ impl FileError {
     pub(super) fn at(self, path: &str, rows: u64) -> ArchiveError {
         let path = path.to_owned();
         match self {
-            // Decoders speak through io::Error too; only the system has numbers.
-            Self::Io(source) if source.raw_os_error().is_some() => {
-                ArchiveError::Read { path, source }
-            }
-            Self::Io(source) => ArchiveError::Damaged { path, rows, message: source.to_string() },
+            Self::Io(source) => match os_error(&source) {
+                Some(code) => {
+                    ArchiveError::Read { path, source: io::Error::from_raw_os_error(code) }
+                }
+                None => ArchiveError::Damaged { path, rows, message: source.to_string() },
+            },
             Self::Damaged(message) => ArchiveError::Damaged { path, rows, message },
             Self::Setting(message) => ArchiveError::Setting(format!("{path}: {message}")),
         }
     }
+}
+
+/// The system's number of what went wrong, if it is the system that `error` comes from. Decoders speak through `io::Error`
+/// too, of what is damaged, and wrap what the system says; only the system has numbers.
+pub(super) fn os_error(error: &io::Error) -> Option<i32> {
+    if let Some(code) = error.raw_os_error() {
+        return Some(code);
+    }
+    let mut cause = error.get_ref().map(|error| error as &(dyn Error + 'static));
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<io::Error>() {
+            return os_error(error);
+        }
+        cause = error.source();
+    }
+    None
 }

@@ -36,6 +36,16 @@ fn files_of_the_output_are_no_input_however_they_are_named() {
 }
 
 #[test]
+fn a_file_that_is_named_in_several_ways_is_read_once() {
+    let dir = Dir::new();
+    dir.write("a.jsonl", jsonl(&documents(3)));
+    std::os::unix::fs::symlink(dir.path("a.jsonl"), dir.path("b.jsonl")).unwrap();
+    let whole = dir.name("a.jsonl");
+    there(&dir, &[".", "a.jsonl", "./*.jsonl", &whole, "-o", "out.jsonl"]);
+    assert_eq!(dir.lines("out.jsonl").len(), 3);
+}
+
+#[test]
 fn a_file_whose_name_begins_like_the_output_is_read() {
     let dir = Dir::new();
     dir.write("data/b.jsonl", jsonl(&documents(2)));

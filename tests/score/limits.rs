@@ -2,7 +2,8 @@
 
 use std::fs;
 
-use serde_json::Value;
+use parquet::basic::Compression;
+use serde_json::{Value, json};
 
 use crate::harness::*;
 
@@ -66,7 +67,7 @@ fn damage_inside_a_file_is_found() {
     }
     let dir = Dir::new();
     let input = dir.path("a.parquet");
-    write_parquet(&input, &documents(60), parquet::basic::Compression::SNAPPY);
+    write_parquet(&input, &documents(60), Compression::SNAPPY);
     let bytes = fs::read(&input).unwrap();
     let mut damaged = 0;
     // Bytes all over the file: none may crash it or hang it.
@@ -106,10 +107,23 @@ fn a_page_of_parquet_is_bounded_whatever_it_expands_to() {
     let dir = Dir::new();
     let text = "a".repeat((256 << 20) + 1);
     let input = dir.path("bomb.parquet");
-    let rows = [serde_json::json!({"text": text})];
-    write_parquet(&input, &rows, parquet::basic::Compression::GZIP(Default::default()));
+    let rows = [json!({"text": text})];
+    write_parquet(&input, &rows, Compression::GZIP(Default::default()));
     let input = input.to_str().unwrap();
     fails(&[input, "-o", &dir.name("out.jsonl")], 5, "has more than 268435456 bytes");
+}
+
+#[test]
+fn a_dictionary_of_parquet_is_bounded_since_rows_repeat_it() {
+    let dir = Dir::new();
+    let text = "a".repeat(33 << 20);
+    for compression in [Compression::UNCOMPRESSED, Compression::SNAPPY, Compression::LZ4_RAW] {
+        let input = dir.path("bomb.parquet");
+        write_parquet(&input, &vec![json!({"text": text}); 9], compression);
+        let out = dir.name("out.jsonl");
+        let args = [input.to_str().unwrap(), "-o", &out, "--overwrite"];
+        fails(&args, 5, "a dictionary has");
+    }
 }
 
 #[test]

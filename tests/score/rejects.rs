@@ -4,6 +4,7 @@ use arrow_array::RecordBatch;
 use serde_json::{Value, json};
 
 use crate::harness::*;
+use crate::support::Tiny;
 
 /// `(row, reason)` of each rejected row.
 fn rejected(dir: &Dir, name: &str) -> Vec<(u64, String)> {
@@ -164,4 +165,27 @@ fn archives_may_be_empty_or_of_one_row() {
         let batches = read_parquet(&dir.path(&format!("{name}-out.parquet")));
         assert_eq!(batches.iter().map(RecordBatch::num_rows).sum::<usize>(), rows);
     }
+}
+
+#[test]
+fn a_text_that_no_queue_has_room_for_is_set_aside() {
+    let (dir, positions) = (Dir::new(), 1_100);
+    let mut tiny = Tiny::bundle();
+    tiny.config["max_position_embeddings"] = json!(positions);
+    tiny.add("embeddings.position_embeddings.weight", &[positions, 32], 0.0, 0.1);
+    if let Some(tasnif) = &mut tiny.tasnif {
+        tasnif["text"]["window"] = json!(1_024);
+        tasnif["text"]["stride"] = json!(640);
+    }
+    tiny.write(&dir.path("model"));
+    // 133,000 tokens, which 208 windows read 1.6 times: what a text may have, and more than bulk work may queue.
+    let long = json!({"text": "في ".repeat(133_000)}).to_string();
+    let input =
+        dir.write("in.jsonl", [document(0).to_string(), long, document(1).to_string()].join("\n"));
+    let args =
+        ["score", "--quiet", "--model", &dir.name("model"), &input, "-o", &dir.name("out.jsonl")];
+    let output = tasnif(&args).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert_eq!(dir.lines("out.jsonl").len(), 2);
+    assert_eq!(rejected(&dir, "out.jsonl.rejects.jsonl"), owned(&[(2, "too_long")]));
 }

@@ -1,5 +1,6 @@
 //! Compressed streams, known by their first bytes and not by their names.
 
+use std::error::Error;
 use std::io::{self, BufReader, Cursor, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -162,7 +163,7 @@ impl<R: Read> Read for ZstdFrames<R> {
                     }
                     let expected = frame.decoder.get_checksum_from_data();
                     if expected.is_some() && expected != frame.decoder.get_calculated_checksum() {
-                        return Err(invalid("the checksum of a zstd frame is wrong".to_owned()));
+                        return Err(invalid("the checksum of a zstd frame is wrong"));
                     }
                     self.source = Source::Between(frame.into_inner().rest);
                 }
@@ -177,21 +178,60 @@ fn next_frame<R: Read>(mut source: R) -> io::Result<Option<Source<R>>> {
     let magic = match word(&mut source)? {
         Ok(magic) => magic,
         Err(rest) if rest.is_empty() => return Ok(None),
-        Err(_) => return Err(invalid("it ends inside a zstd frame".to_owned())),
+        Err(_) => return Err(invalid("it ends inside a zstd frame")),
     };
     if matches!(magic, [0x50..=0x5f, 0x2a, 0x4d, 0x18]) {
         let length = word(&mut source)?.map_or(u32::MAX, u32::from_le_bytes);
         let skipped = io::copy(&mut source.by_ref().take(length.into()), &mut io::sink())?;
         if skipped < u64::from(length) {
-            return Err(invalid("it ends inside a zstd frame".to_owned()));
+            return Err(invalid("it ends inside a zstd frame"));
         }
         return Ok(Some(Source::Between(source)));
     }
     let begun = Begun { head: Cursor::new(magic), rest: source };
-    let frame = StreamingDecoder::new(begun).map_err(|error| invalid(error.to_string()))?;
+    let frame = StreamingDecoder::new(begun).map_err(invalid)?;
     Ok(Some(Source::Inside(Box::new(frame))))
 }
 
-fn invalid(message: String) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, message)
+fn invalid(error: impl Into<Box<dyn Error + Send + Sync>>) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, error)
+}
+
+#[cfg(test)]
+mod tests {
+    use ruzstd::encoding::{CompressionLevel, compress_to_vec};
+
+    use super::*;
+    use crate::archive::error::os_error;
+
+    /// The system's number for a failed disk.
+    const EIO: i32 = 5;
+
+    /// Ends with what the system says of a disk that fails.
+    struct Failing;
+
+    impl Read for Failing {
+        fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+            Err(io::Error::from_raw_os_error(EIO))
+        }
+    }
+
+    #[test]
+    fn what_the_system_says_inside_of_zstd_is_not_damage() {
+        let text: Vec<u8> = (0..200_000_u32).flat_map(u32::to_le_bytes).collect();
+        let whole = compress_to_vec(&text[..], CompressionLevel::Fastest);
+        let half = whole.len() / 2;
+        for (name, begin, code) in [
+            ("in the middle", &whole[..half], Some(EIO)),
+            ("in the head of the first frame", &whole[..5], Some(EIO)),
+            ("in the head of the second", &[&whole[..], &whole[..5]].concat(), Some(EIO)),
+            ("noise", &[&whole[..], b"noise and more noise"].concat(), None),
+        ] {
+            let raw = Cursor::new(begin.to_vec()).chain(Failing);
+            let error = decompress(raw, Arc::default(), u64::MAX)
+                .and_then(|mut reader| reader.read_to_end(&mut Vec::new()))
+                .unwrap_err();
+            assert_eq!(os_error(&error), code, "{name}: {error:?}");
+        }
+    }
 }

@@ -12,6 +12,7 @@ use walkdir::{DirEntry, WalkDir};
 
 use super::formats::InputFormat;
 use crate::archive::error::{About, ArchiveError};
+use crate::archive::paths::real;
 
 /// The name of standard input.
 pub(super) const STDIN: &str = "-";
@@ -81,6 +82,7 @@ struct Found<'a> {
     format: Option<InputFormat>,
     is_output: &'a dyn Fn(&Path) -> bool,
     files: Vec<PathBuf>,
+    /// Where they really are, however they are named.
     known: HashSet<PathBuf>,
     /// Files left out since they are of the output.
     of_output: usize,
@@ -90,15 +92,16 @@ impl Found<'_> {
     fn matches(&mut self, pattern: &str) -> Result<(), ArchiveError> {
         let setting =
             |message: String| ArchiveError::Setting(format!("input {pattern:?}: {message}"));
-        let before = self.files.len() + self.of_output;
+        let mut matched = false;
         for path in glob::glob(pattern).map_err(|error| setting(error.to_string()))? {
             let path = path.map_err(|error| {
                 let path = error.path().to_owned();
                 ArchiveError::read(&path, error.into())
             })?;
             self.path(&path)?;
+            matched = true;
         }
-        if self.files.len() + self.of_output == before {
+        if !matched {
             return Err(setting("nothing matches".to_owned()));
         }
         Ok(())
@@ -131,7 +134,7 @@ impl Found<'_> {
     }
 
     fn take(&mut self, path: &Path) {
-        if !self.known.insert(path.to_owned()) {
+        if !self.known.insert(real(path)) {
             return;
         }
         if (self.is_output)(path) {

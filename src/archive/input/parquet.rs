@@ -1,7 +1,8 @@
 //! Apache Parquet, a row group at a time.
 
 use std::fs::File;
-use std::sync::Arc;
+use std::io;
+use std::sync::{Arc, OnceLock};
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{
@@ -22,8 +23,8 @@ use super::{RowReader, not_utf8, too_large};
 use crate::archive::error::FileError;
 use crate::archive::row::{Cell, RawRow, Reject};
 
-/// Rows decoded at a time: few, since a text may take megabytes.
-const BATCH_ROWS: usize = 64;
+/// Rows decoded at a time: few, since a text may take megabytes, and one in a dictionary as much in each row.
+const BATCH_ROWS: usize = 8;
 
 pub(super) struct ParquetRows {
     file: Arc<File>,
@@ -31,6 +32,8 @@ pub(super) struct ParquetRows {
     max_bytes: usize,
     levels: Option<FieldLevels>,
     next_group: usize,
+    /// See [`OneRowGroup::new`].
+    failure: Arc<OnceLock<i32>>,
     batches: Option<ParquetRecordBatchReader>,
     /// The batch that is being read, with a column for each wanted one.
     columns: Vec<Option<ArrayRef>>,
@@ -51,6 +54,7 @@ impl ParquetRows {
             max_bytes,
             levels: None,
             next_group: 0,
+            failure: Arc::default(),
             batches: None,
             columns: Vec::new(),
             row: 0,
@@ -66,7 +70,10 @@ impl ParquetRows {
             if let Some(batches) = &mut self.batches
                 && let Some(batch) = batches.next()
             {
-                let batch = batch.map_err(|error| FileError::Damaged(error.to_string()))?;
+                let batch = batch.map_err(|error| match self.failure.get() {
+                    Some(code) => FileError::Io(io::Error::from_raw_os_error(*code)),
+                    None => FileError::Damaged(error.to_string()),
+                })?;
                 self.take(&batch);
                 if self.batch_rows > 0 {
                     return Ok(true);
@@ -78,7 +85,8 @@ impl ParquetRows {
                 return Ok(false);
             }
             self.next_group += 1;
-            let group = OneRowGroup::new(&self.file, self.metadata.metadata(), group);
+            let group =
+                OneRowGroup::new(&self.file, self.metadata.metadata(), group, &self.failure);
             let batches =
                 ParquetRecordBatchReader::try_new_with_row_groups(levels, &group, BATCH_ROWS, None);
             self.batches = Some(batches.map_err(broken)?);
@@ -141,7 +149,7 @@ impl RowReader for ParquetRows {
 
 fn broken(error: ParquetError) -> FileError {
     match error {
-        ParquetError::External(error) => match error.downcast::<std::io::Error>() {
+        ParquetError::External(error) => match error.downcast::<io::Error>() {
             Ok(error) => FileError::Io(*error),
             Err(error) => FileError::Damaged(error.to_string()),
         },

@@ -3,12 +3,13 @@
 //! The parquet crate decompresses zstd by the C library, which this build does
 //! without, and gives gzip and brotli as much memory as they ask for. Pages of such
 //! columns are therefore read as if they were not compressed and decompressed here.
+//! A dictionary's values are repeated for each row that refers to them, so it is bounded by itself.
 //! Snappy and LZ4 get what the page's header says, 2 GiB at most. The parquet crate's
 //! fallback for LZ4 of before 2020, in frames of its own, goes beyond that and is off.
 
 use std::fs::File;
-use std::io::Read;
-use std::sync::Arc;
+use std::io::{self, Read};
+use std::sync::{Arc, OnceLock};
 
 use brotli::Decompressor;
 use flate2::read::MultiGzDecoder;
@@ -21,8 +22,12 @@ use parquet::file::properties::ReaderProperties;
 use parquet::file::serialized_reader::SerializedPageReader;
 use ruzstd::decoding::StreamingDecoder;
 
+use crate::archive::error::os_error;
+
 /// Bytes of a decompressed page, at most. Writers aim at 1 MiB.
 const MAX_PAGE_BYTES: u64 = 256 << 20;
+/// Bytes of a dictionary, at most. Writers begin none of more than 1 MiB, which one value may go beyond.
+const MAX_DICTIONARY_BYTES: usize = 32 << 20;
 const BROTLI_BUFFER_BYTES: usize = 4 << 10;
 
 /// Row group `group` of a file.
@@ -30,12 +35,19 @@ pub(super) struct OneRowGroup<'a> {
     file: &'a Arc<File>,
     metadata: &'a ParquetMetaData,
     group: usize,
+    failure: &'a Arc<OnceLock<i32>>,
 }
 
 impl<'a> OneRowGroup<'a> {
-    /// `group` is less than the file's number of row groups.
-    pub(super) fn new(file: &'a Arc<File>, metadata: &'a ParquetMetaData, group: usize) -> Self {
-        Self { file, metadata, group }
+    /// `group` is less than the file's number of row groups. Where the system cannot read a page, `failure` gets the
+    /// number of its error, of which the reader of rows tells words alone.
+    pub(super) fn new(
+        file: &'a Arc<File>,
+        metadata: &'a ParquetMetaData,
+        group: usize,
+        failure: &'a Arc<OnceLock<i32>>,
+    ) -> Self {
+        Self { file, metadata, group, failure }
     }
 
     fn row_group(&self) -> &RowGroupMetaData {
@@ -50,15 +62,15 @@ impl RowGroups for OneRowGroup<'_> {
 
     fn column_chunks(&self, column: usize) -> Result<Box<dyn PageIterator>> {
         let chunk = self.row_group().column(column);
-        let pages: Box<dyn PageReader> = match Compression::of(chunk.compression()) {
-            Some(compression) => {
-                let plain = chunk.clone().into_builder();
-                let plain = plain.set_compression(Codec::UNCOMPRESSED).build()?;
-                Box::new(CompressedPages { pages: self.pages(&plain)?, compression })
-            }
-            None => Box::new(self.pages(chunk)?),
+        let compression = Compression::of(chunk.compression());
+        let pages = if compression.is_some() {
+            let plain = chunk.clone().into_builder();
+            self.pages(&plain.set_compression(Codec::UNCOMPRESSED).build()?)?
+        } else {
+            self.pages(chunk)?
         };
-        Ok(Box::new(OneChunk(Some(pages))))
+        let failure = Arc::clone(self.failure);
+        Ok(Box::new(OneChunk(Some(Box::new(BoundedPages { pages, compression, failure })))))
     }
 
     fn row_groups(&self) -> Box<dyn Iterator<Item = &RowGroupMetaData> + '_> {
@@ -91,7 +103,7 @@ impl Iterator for OneChunk {
 
 impl PageIterator for OneChunk {}
 
-/// What is undone here.
+/// A compression that is undone here.
 #[derive(Clone, Copy, Debug)]
 enum Compression {
     Zstd,
@@ -124,13 +136,16 @@ impl Compression {
     }
 }
 
-/// Decompresses the pages that it gives.
-struct CompressedPages {
+/// Pages in bounds.
+struct BoundedPages {
     pages: SerializedPageReader<File>,
-    compression: Compression,
+    /// What is undone here.
+    compression: Option<Compression>,
+    /// See [`OneRowGroup::new`].
+    failure: Arc<OnceLock<i32>>,
 }
 
-impl Iterator for CompressedPages {
+impl Iterator for BoundedPages {
     type Item = Result<Page>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -138,10 +153,27 @@ impl Iterator for CompressedPages {
     }
 }
 
-impl PageReader for CompressedPages {
+impl PageReader for BoundedPages {
     fn get_next_page(&mut self) -> Result<Option<Page>> {
-        let page = self.pages.get_next_page()?;
-        page.map(|page| decompressed(page, self.compression)).transpose()
+        let page = self.pages.get_next_page().inspect_err(|error| {
+            if let ParquetError::External(error) = error
+                && let Some(code) = error.downcast_ref::<io::Error>().and_then(os_error)
+            {
+                self.failure.get_or_init(|| code);
+            }
+        })?;
+        let Some(mut page) = page else { return Ok(None) };
+        if let Some(compression) = self.compression {
+            page = decompressed(page, compression)?;
+        }
+        if let (Page::DictionaryPage { .. }, bytes @ MAX_DICTIONARY_BYTES..) =
+            (&page, page.buffer().len())
+        {
+            return Err(ParquetError::General(format!(
+                "a dictionary has {bytes} bytes, and {MAX_DICTIONARY_BYTES} are too many"
+            )));
+        }
+        Ok(Some(page))
     }
 
     fn peek_next_page(&mut self) -> Result<Option<PageMetadata>> {
@@ -177,4 +209,42 @@ fn decompressed(mut page: Page, compression: Compression) -> Result<Page> {
     }
     *buffer = bytes.into();
     Ok(page)
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow_array::{ArrayRef, RecordBatch, StringArray};
+    use parquet::arrow::ArrowWriter;
+    use parquet::file::metadata::ParquetMetaDataReader;
+
+    use super::*;
+
+    /// The pages of a file of one column, read through `File`s that `options` open.
+    fn pages(options: &mut std::fs::OpenOptions) -> (Result<Vec<Page>>, Option<i32>) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.parquet");
+        let column: ArrayRef = Arc::new(StringArray::from(vec!["أ", "ب"]));
+        let batch = RecordBatch::try_from_iter([("text", column)]).unwrap();
+        let file = File::create(&path).unwrap();
+        let mut writer = ArrowWriter::try_new(file, batch.schema(), None).unwrap();
+        writer.write(&batch).unwrap();
+        writer.close().unwrap();
+
+        let readable = File::open(&path).unwrap();
+        let metadata = ParquetMetaDataReader::new().parse_and_finish(&readable).unwrap();
+        let file = Arc::new(options.open(&path).unwrap());
+        let failure = Arc::default();
+        let group = OneRowGroup::new(&file, &metadata, 0, &failure);
+        let pages = group.column_chunks(0).unwrap().next().unwrap().unwrap().collect();
+        (pages, failure.get().copied())
+    }
+
+    #[test]
+    fn what_the_system_cannot_read_is_no_damage() {
+        let (read, failure) = pages(File::options().read(true));
+        assert_eq!((read.unwrap().len(), failure), (2, None));
+        let (unread, failure) = pages(File::options().write(true));
+        assert!(unread.is_err());
+        assert!(failure.is_some());
+    }
 }

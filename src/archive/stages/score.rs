@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, SyncSender};
 use super::{Group, Item, Sent, Work, no_answer};
 use crate::archive::error::ArchiveError;
 use crate::archive::output::Schema;
-use crate::archive::row::Reject;
+use crate::archive::row::{Reject, RejectReason};
 use crate::engine::EngineError;
 use crate::pipeline::{Classifier, ClassifyError, Options, Prepared, TaskResult};
 
@@ -62,7 +62,8 @@ impl Scorer<'_> {
         Ok(group)
     }
 
-    /// The answers of all, or, if these fail together, what each gives alone.
+    /// The answers of all, or, if these fail together, what each gives alone: a text that the encoder fails on, or that is
+    /// longer than the queue, is no reason to end.
     fn classify(
         &self,
         documents: Vec<Prepared>,
@@ -75,11 +76,16 @@ impl Scorer<'_> {
         };
         match run(documents.clone()) {
             Ok(answers) => Ok(answers.into_iter().map(Ok).collect()),
-            Err(ClassifyError::Engine(EngineError::Encode { .. })) => {
+            Err(ClassifyError::Engine(
+                EngineError::Encode { .. } | EngineError::TooLarge { .. },
+            )) => {
                 let alone = |document| match run(vec![document]) {
                     Ok(mut answers) => Ok(answers.pop().ok_or_else(|| no_answer("none"))),
                     Err(ClassifyError::Engine(EngineError::Encode { message })) => {
                         Ok(Err(no_answer(&message)))
+                    }
+                    Err(ClassifyError::Engine(error @ EngineError::TooLarge { .. })) => {
+                        Ok(Err(Reject::new(RejectReason::TooLong, error.to_string())))
                     }
                     Err(error) => Err(error.into()),
                 };
