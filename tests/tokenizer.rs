@@ -86,6 +86,64 @@ fn tokens_of_a_checkpoint_that_are_not_control_tokens_stay_whole() {
     assert_eq!((ids.len(), ids[1]), (3, id as u32));
 }
 
+#[test]
+fn equal_texts_have_equal_tokens_whatever_dropout_the_file_has() {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/tiny-roberta");
+    let directory = copied(&source, "tokenizer.json", |tokenizer| {
+        tokenizer["model"]["dropout"] = json!(0.9);
+    });
+    let (whole, dropping) = (load(&source).tokenizer, load(directory.path()).tokenizer);
+    let text = "قال الوزير إن الحكومة وافقت على الميزانية";
+    for _ in 0..5 {
+        assert_eq!(dropping.encode(text), whole.encode(text));
+    }
+}
+
+#[test]
+fn a_bert_tokenizer_folds_case_and_accents_as_its_config_says() {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/tiny-bert");
+    let directory = |config: serde_json::Value| {
+        copied(&source, "tokenizer_config.json", |file| {
+            let (file, config) = (file.as_object_mut(), config.as_object().cloned());
+            file.expect("an object").extend(config.expect("an object"));
+        })
+    };
+    let bare = |directory: &Path| {
+        let tokenizer = load(directory).tokenizer;
+        tokenizer.encode("أحمد") == tokenizer.encode("احمد")
+    };
+    assert!(!bare(&source));
+    for (config, expected) in [
+        (json!({"tokenizer_class": "BertTokenizer", "do_lower_case": true}), true),
+        (json!({"tokenizer_class": "BertTokenizerFast"}), true),
+        (json!({"tokenizer_class": "BertTokenizer", "do_lower_case": false}), false),
+        (json!({"tokenizer_class": "BertTokenizer", "strip_accents": false}), false),
+        (json!({"do_lower_case": true}), false),
+    ] {
+        assert_eq!(bare(directory(config.clone()).path()), expected, "{config}");
+    }
+}
+
+/// A copy of the model directory `source`, with one of its files changed.
+fn copied(
+    source: &Path,
+    file: &str,
+    change: impl FnOnce(&mut serde_json::Value),
+) -> tempfile::TempDir {
+    let directory = tempfile::tempdir().expect("a directory");
+    for entry in std::fs::read_dir(source).expect("a directory") {
+        let from = entry.expect("an entry").path();
+        let to = directory.path().join(from.file_name().expect("a name"));
+        std::fs::copy(&from, to).expect("a copy");
+    }
+    let path = directory.path().join(file);
+    let text = std::fs::read_to_string(&path).expect("the file");
+    let mut value = serde_json::from_str(&text).expect("JSON");
+    change(&mut value);
+    std::fs::write(&path, value.to_string()).expect("the file");
+    directory
+}
+
 /// Long texts are counted in pieces before they are tokenised, and words may be cut there.
 #[test]
 fn the_limit_of_tokens_is_exact_for_texts_of_any_length() {

@@ -100,6 +100,21 @@ impl EncoderConfig {
     }
 }
 
+/// The row of the position embeddings of each token of a sequence, of an encoder whose first token takes `first`. Where that is
+/// not 0, as RoBERTa's, the row before is that of the padding, and of every token with its id: Hugging Face counts those
+/// alone that have another.
+pub fn positions(first: usize, ids: &[u32]) -> impl Iterator<Item = usize> + '_ {
+    let padding = first.checked_sub(1);
+    let mut next = first;
+    ids.iter().map(move |id| {
+        let of_padding = padding.filter(|padding| usize::try_from(*id) == Ok(*padding));
+        of_padding.unwrap_or_else(|| {
+            next += 1;
+            next - 1
+        })
+    })
+}
+
 /// What a `config.json` says, of that which matters here.
 #[derive(Debug, Deserialize)]
 pub(super) struct ConfigFile {
@@ -238,6 +253,14 @@ fn default_hidden_act() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn positions_are_those_of_hugging_face() {
+        let of = |first, ids: &[u32]| positions(first, ids).collect::<Vec<_>>();
+        assert_eq!(of(0, &[2, 0, 10, 3]), [0, 1, 2, 3]);
+        assert_eq!(of(2, &[2, 1, 10, 3]), [2, 1, 3, 4]);
+        assert_eq!(of(1, &[0, 0, 7]), [0, 0, 1]);
+    }
 
     #[test]
     fn products_are_counted_by_hand() {

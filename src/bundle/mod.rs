@@ -21,7 +21,7 @@ mod record;
 mod tokenizer;
 mod weights;
 
-pub use config::{Architecture, EncoderConfig};
+pub use config::{Architecture, EncoderConfig, positions};
 pub use error::BundleError;
 pub use identity::Stamp;
 pub use precision::Precision;

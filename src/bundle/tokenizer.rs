@@ -6,6 +6,8 @@ use std::path::Path;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tokenizers::models::ModelWrapper;
+use tokenizers::normalizers::NormalizerWrapper;
 
 use super::BundleError;
 use super::files::{read, read_json_if_present};
@@ -43,6 +45,7 @@ pub struct Tokens {
 /// What a `tokenizer_config.json` says, of that which matters here.
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct TokenizerConfig {
+    tokenizer_class: Option<String>,
     do_lower_case: Option<bool>,
     strip_accents: Option<bool>,
     tokenize_chinese_chars: Option<bool>,
@@ -108,6 +111,8 @@ impl Tokenizer {
         let mut inner = read.map_err(|error| refuse(error.to_string()))?;
         inner.with_truncation(None).map_err(|error| refuse(error.to_string()))?;
         inner.with_padding(None);
+        without_dropout(&mut inner);
+        as_configured(&mut inner, &config).map_err(|error| refuse(error.to_string()))?;
         let (prefix, suffix) = special_tokens(&inner, &file)?;
         let entries = inner.get_vocab(true);
         let last = entries.values().max().copied().unwrap_or_default();
@@ -134,9 +139,10 @@ impl Tokenizer {
     /// token in its place, so that nobody can end a document or a title from the inside.
     ///
     /// # Errors
-    /// What the tokenizer's library says; no text is known that makes it fail.
+    /// What the tokenizer's library says, or that it panics; no text is known that makes it fail, if the file is whole.
     pub fn encode(&self, text: &str) -> Result<Tokens, String> {
-        let encoding = self.inner.encode(text, false).map_err(|error| error.to_string())?;
+        let encoding = contained(|| self.inner.encode(text, false));
+        let encoding = encoding.map_err(|error| error.to_string())?;
         let mut tokens = Tokens::default();
         for (&id, &(start, end)) in encoding.get_ids().iter().zip(encoding.get_offsets()) {
             let id = if self.control.contains(&id) { self.unknown } else { Some(id) };
@@ -183,8 +189,39 @@ impl TokenName {
     }
 }
 
+/// Makes equal texts have equal tokens: dropout of merges is for training, and may still be in the file.
+fn without_dropout(tokenizer: &mut tokenizers::Tokenizer) {
+    if let ModelWrapper::BPE(model) = tokenizer.get_model()
+        && model.dropout.is_some()
+    {
+        let mut model = model.clone();
+        model.dropout = None;
+        tokenizer.with_model(model);
+    }
+}
+
+/// Sets what Hugging Face's `BertTokenizer` takes from `tokenizer_config.json`, whatever `tokenizer.json` has.
+fn as_configured(
+    tokenizer: &mut tokenizers::Tokenizer,
+    config: &TokenizerConfig,
+) -> tokenizers::Result<()> {
+    let class = config.tokenizer_class.as_deref();
+    let (
+        Some("BertTokenizer" | "BertTokenizerFast"),
+        Some(NormalizerWrapper::BertNormalizer(found)),
+    ) = (class, tokenizer.get_normalizer())
+    else {
+        return Ok(());
+    };
+    let mut normalizer = *found;
+    normalizer.lowercase = config.do_lower_case.unwrap_or(true);
+    normalizer.strip_accents = config.strip_accents;
+    normalizer.handle_chinese_chars = config.tokenize_chinese_chars.unwrap_or(true);
+    tokenizer.with_normalizer(Some(normalizer)).map(drop)
+}
+
 /// What `work` gives. The library panics at some files: a decoder of an unknown type, a
-/// post-processor that names a token which is not there.
+/// post-processor that names a token which is not there, a damaged table of characters.
 fn contained<T>(work: impl FnOnce() -> tokenizers::Result<T>) -> tokenizers::Result<T> {
     // What it worked on is dropped with the error.
     let result = catch_unwind(AssertUnwindSafe(work));

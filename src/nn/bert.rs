@@ -11,7 +11,7 @@ use candle_core::{Device, Result, Tensor};
 use candle_nn::{LayerNorm, Linear, Module, VarBuilder, layer_norm, linear, ops::softmax_last_dim};
 
 use super::encoder::{EncodeError, Encoder, PackedTokens, Rows};
-use crate::bundle::{EncoderConfig, Pooling};
+use crate::bundle::{EncoderConfig, Pooling, positions};
 
 /// A BERT or RoBERTa encoder with f32 weights on the CPU. Its rows are the pooled
 /// rows of each pooling asked for, one after the other.
@@ -96,6 +96,8 @@ struct BertEmbeddings {
     word_embeddings: Tensor,
     /// With the embedding of token type 0 added, since every token has that type.
     position_embeddings: Tensor,
+    /// The row of a sequence's first token in these.
+    first_position: usize,
     layer_norm: LayerNorm,
 }
 
@@ -105,17 +107,18 @@ impl BertEmbeddings {
             |name: &str, rows| vb.get((rows, config.hidden_size), &format!("{name}.weight"));
         let types = table("token_type_embeddings", config.type_vocab_size)?.narrow(0, 0, 1)?;
         let positions = table("position_embeddings", config.position_rows)?;
-        let positions = positions.narrow(0, config.first_position, config.max_sequence_tokens())?;
         Ok(Self {
             word_embeddings: table("word_embeddings", config.vocab_size)?,
             position_embeddings: positions.broadcast_add(&types)?,
+            first_position: config.first_position,
             layer_norm: layer_norm(config.hidden_size, config.layer_norm_eps, vb.pp("LayerNorm"))?,
         })
     }
 
     fn forward(&self, batch: &PackedTokens) -> Result<Tensor> {
         let ids = Tensor::new(batch.ids(), &Device::Cpu)?;
-        let positions: Vec<u32> = batch.lengths().flat_map(|length| 0..length as u32).collect();
+        let positions = batch.iter().flat_map(|ids| positions(self.first_position, ids));
+        let positions: Vec<u32> = positions.map(|position| position as u32).collect();
         let positions = Tensor::new(positions, &Device::Cpu)?;
         let words = self.word_embeddings.index_select(&ids, 0)?;
         let positions = self.position_embeddings.index_select(&positions, 0)?;

@@ -10,7 +10,7 @@ use super::first::FirstRowLayer;
 use super::kernels::{Aligned, Kernel, Unscaled};
 use super::layer::{Layer, Piece, Qkv, Workspace};
 use super::norm::Norm;
-use crate::bundle::Pooling;
+use crate::bundle::{Pooling, positions};
 use crate::nn::{Compute, EncodeError, Encoder, PackedTokens, Rows};
 
 /// Rows for each thread from which on a batch is divided among all threads.
@@ -46,6 +46,8 @@ pub(super) struct Embeddings {
     /// `[positions, hidden]`, with the embedding of token type 0 added, since every token has
     /// that type.
     pub(super) positions: Vec<f32>,
+    /// The row of a sequence's first token in these.
+    pub(super) first_position: usize,
     pub(super) norm: Norm,
 }
 
@@ -64,7 +66,8 @@ pub(super) struct Memory<K: Kernel, A: Unscaled> {
 
 impl<K: Kernel, A: Unscaled> FusedEncoder<K, A> {
     fn max_sequence_tokens(&self) -> usize {
-        self.embeddings.positions.len() / self.shape.hidden
+        let Embeddings { positions, first_position, .. } = &self.embeddings;
+        (positions.len() / self.shape.hidden).saturating_sub(*first_position)
     }
 
     fn vocab_size(&self) -> usize {
@@ -238,10 +241,11 @@ impl Embeddings {
         let width = self.norm.weight.len();
         let mut rows = hidden.chunks_exact_mut(width);
         for sequence in batch.iter() {
-            for ((id, position), row) in
-                sequence.iter().zip(self.positions.chunks_exact(width)).zip(rows.by_ref())
-            {
+            let positions = positions(self.first_position, sequence);
+            for ((id, position), row) in sequence.iter().zip(positions).zip(rows.by_ref()) {
                 let word = self.words.get(*id as usize * width..).unwrap_or_default();
+                let position = position * width..(position + 1) * width;
+                let position = self.positions.get(position).unwrap_or_default();
                 row.iter_mut().zip(word).for_each(|(value, word)| *value = *word);
                 self.norm.add(row, position, width);
             }

@@ -61,12 +61,12 @@ impl Source<'_> {
             |name: &str, rows| self.tensor(&format!("embeddings.{name}.weight"), &[rows, hidden]);
         let types = table("token_type_embeddings", config.type_vocab_size)?;
         let mut positions = table("position_embeddings", config.position_rows)?;
-        positions.drain(..config.first_position * hidden);
         for row in positions.chunks_exact_mut(hidden) {
             row.iter_mut().zip(&types).for_each(|(value, kind)| *value += kind);
         }
         let words = table("word_embeddings", config.vocab_size)?;
-        Ok(Embeddings { words, positions, norm: self.norm("embeddings.LayerNorm")? })
+        let (first_position, norm) = (config.first_position, self.norm("embeddings.LayerNorm")?);
+        Ok(Embeddings { words, positions, first_position, norm })
     }
 
     fn layer<K: Kernel>(&self, kernel: K, index: usize) -> Result<Layer<K>, BundleError> {
