@@ -21,7 +21,14 @@ pub(super) fn check(path: &Path) -> Result<(), Failure> {
         // An empty one would be taken for a result if there never is one.
         Ok(_) => fs::remove_file(path),
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-            OpenOptions::new().append(true).open(path).map(drop)
+            match OpenOptions::new().append(true).open(path) {
+                // A link, and what it leads to is not there yet.
+                Err(error) if error.kind() == ErrorKind::NotFound => {
+                    let made = OpenOptions::new().append(true).create(true).open(path);
+                    made.and_then(|_| fs::canonicalize(path)).and_then(fs::remove_file)
+                }
+                found => found.map(drop),
+            }
         }
         Err(error) => Err(error),
     };

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::io::IsTerminal;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::Thread;
 use std::time::{Duration, Instant};
 
 use indicatif::{HumanCount, HumanDuration, ProgressBar, ProgressStyle};
@@ -16,7 +17,7 @@ const LINE_EVERY: Duration = Duration::from_secs(15);
 /// Speed is that of the last so many seconds.
 const SPEED_OVER: Duration = Duration::from_secs(60);
 
-/// Shows the progress of a run from a thread of its own.
+/// Shows the progress of a run.
 pub(super) struct Shown {
     quiet: bool,
     ended: AtomicBool,
@@ -28,17 +29,21 @@ impl Shown {
         Self { quiet, ended: AtomicBool::new(false), began: Instant::now() }
     }
 
-    /// To be called before unparking the thread that runs [`run`](Self::run).
-    pub(super) fn stop(&self) {
-        self.ended.store(true, Ordering::Release);
-    }
-
     pub(super) fn elapsed(&self) -> Duration {
         self.began.elapsed()
     }
 
-    /// Shows `progress` until [`stop`](Self::stop).
-    pub(super) fn run(&self, progress: &Progress) {
+    /// What `work` gives, with `progress` shown meanwhile, from a thread of its own.
+    pub(super) fn during<T>(&self, progress: &Progress, work: impl FnOnce() -> T) -> T {
+        std::thread::scope(|scope| {
+            let showing = scope.spawn(|| self.run(progress));
+            // Also if the work panics, or the scope would wait for the thread for ever.
+            let _ended = Ended { ended: &self.ended, shows: showing.thread().clone() };
+            work()
+        })
+    }
+
+    fn run(&self, progress: &Progress) {
         if self.quiet {
             return;
         }
@@ -61,6 +66,19 @@ impl Shown {
         if let Some(bar) = bar {
             bar.finish_and_clear();
         }
+    }
+}
+
+/// Tells the thread that shows, when it is dropped, that the work has ended.
+struct Ended<'a> {
+    ended: &'a AtomicBool,
+    shows: Thread,
+}
+
+impl Drop for Ended<'_> {
+    fn drop(&mut self) {
+        self.ended.store(true, Ordering::Release);
+        self.shows.unpark();
     }
 }
 

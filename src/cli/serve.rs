@@ -42,7 +42,7 @@ pub(super) struct ServeArgs {
     /// Set any setting; may be repeated
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pairs: Vec<String>,
-    /// Where to listen: HOST:PORT, or unix:PATH for a socket. 127.0.0.1:50051 by default
+    /// Where to listen: IP:PORT, or unix:PATH for a socket. 127.0.0.1:50051 by default
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<String>,
     /// A model directory, with a name if wished; may be repeated, the first is the default.

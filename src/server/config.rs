@@ -37,18 +37,19 @@ pub struct ServerConfig {
     pub max_message_bytes: usize,
     /// Bytes that all messages may hold together, from their first byte until they are answered;
     /// and bytes that all answers may hold, until their last byte is sent. One client may hold half
-    /// of each, and while its answers wait, so much less of messages. Each document counts as at
-    /// least 1 KiB where its answer has to wait for others, and an answer as at least 8 KiB.
+    /// of each, and while its answers wait, so much less of messages. Each document of a stream or
+    /// batch counts as at least 6 KiB until its answer is taken, and an answer as at least 8 KiB.
     pub max_received_bytes: usize,
     /// Bytes that one connection may have sent and no call has read: its receive window of HTTP/2.
-    /// One call may have a quarter of them.
+    /// One call may have a thirty-second of them.
     pub connection_window_bytes: u32,
     /// Bytes that the headers of one call may have.
     pub max_header_bytes: u32,
     /// Documents that one `ClassifyBatch` may have.
     pub max_batch_documents: usize,
     /// Documents of one `ClassifyStream` or `ClassifyBatch` that are worked on at a time. What a
-    /// stream's reader has not taken yet counts, so this bounds what a slow reader can pile up.
+    /// stream's reader has not taken yet counts, so this bounds what a slow reader can pile up. At
+    /// most 65,536.
     pub max_stream_in_flight: usize,
     /// Calls that one connection may have open.
     pub max_concurrent_streams: u32,
@@ -147,9 +148,14 @@ impl ServerConfig {
                 return Err(SettingError { field, value: value.to_string(), expected });
             }
         }
-        if self.max_batch_documents > MAX_BATCH_DOCUMENTS {
-            let (field, value) = ("max_batch_documents", self.max_batch_documents.to_string());
-            return Err(SettingError { field, value, expected: "at most 65536" });
+        for (field, value) in [
+            ("max_batch_documents", self.max_batch_documents),
+            ("max_stream_in_flight", self.max_stream_in_flight),
+        ] {
+            if value > MAX_BATCH_DOCUMENTS {
+                let value = value.to_string();
+                return Err(SettingError { field, value, expected: "at most 65536" });
+            }
         }
         // The length of a gRPC message is a u32.
         if u32::try_from(self.max_message_bytes).is_err() {
@@ -159,12 +165,13 @@ impl ServerConfig {
                 expected: "under 4 GiB",
             });
         }
-        if self.max_received_bytes / 2 < self.max_message_bytes {
+        // A client has half: so much that a document and what came behind it fit.
+        if self.max_received_bytes / 4 < self.max_message_bytes {
             let (field, value) = ("max_received_bytes", self.max_received_bytes.to_string());
             return Err(SettingError {
                 field,
                 value,
-                expected: "at least twice max_message_bytes",
+                expected: "at least four times max_message_bytes",
             });
         }
         if !CONNECTION_WINDOWS.contains(&self.connection_window_bytes) {
@@ -239,6 +246,18 @@ mod tests {
         let narrow = ServerConfig { connection_window_bytes: 65_534, ..ServerConfig::default() };
         let error = narrow.validate().unwrap_err().to_string();
         assert_eq!(error, "connection_window_bytes is 65534; it must be from 65535 to 2147483647");
+
+        let crowded = ServerConfig { max_stream_in_flight: usize::MAX, ..ServerConfig::default() };
+        let error = crowded.validate().unwrap_err().to_string();
+        assert!(error.starts_with("max_stream_in_flight is") && error.ends_with("at most 65536"));
+
+        // A document of a stream, with the beginning of the next behind it, must fit into a client's half.
+        let with = |messages: usize| {
+            let max_received_bytes = messages * ServerConfig::default().max_message_bytes;
+            ServerConfig { max_received_bytes, ..ServerConfig::default() }.validate()
+        };
+        assert_eq!(with(4), Ok(()));
+        assert_eq!(with(3).unwrap_err().field, "max_received_bytes");
 
         let huge = ServerConfig { max_message_bytes: 1 << 32, ..ServerConfig::default() };
         assert_eq!(huge.validate().unwrap_err().field, "max_message_bytes");

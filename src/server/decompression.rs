@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use flate2::read::GzDecoder;
+use flate2::read::MultiGzDecoder;
 use http::{HeaderMap, Request};
 use http_body::{Body as HttpBody, Frame};
 use parking_lot::Mutex;
@@ -95,14 +95,14 @@ impl Decompressed {
 /// The message in `compressed` behind a header of its own, if it has at most `limit` bytes.
 fn inflate(encoding: Encoding, compressed: &[u8], limit: usize) -> Result<Bytes, CallError> {
     let malformed = |error: &dyn ToString| CallError::MalformedMessage(error.to_string());
-    let mut message = vec![0; HEADER_BYTES];
+    let (mut message, mut rest) = (vec![0; HEADER_BYTES], compressed);
     let most = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
     let read = match encoding {
-        Encoding::Gzip => GzDecoder::new(compressed).take(most).read_to_end(&mut message),
+        Encoding::Gzip => MultiGzDecoder::new(compressed).take(most).read_to_end(&mut message),
         Encoding::Zstd => {
             let mut decoder = FrameDecoder::new();
             decoder.set_max_window_size(MAX_WINDOW_BYTES);
-            StreamingDecoder::new_with_decoder(compressed, decoder)
+            StreamingDecoder::new_with_decoder(&mut rest, decoder)
                 .map_err(|error| malformed(&error))?
                 .take(most)
                 .read_to_end(&mut message)
@@ -112,6 +112,9 @@ fn inflate(encoding: Encoding, compressed: &[u8], limit: usize) -> Result<Bytes,
     let length = message.len() - HEADER_BYTES;
     if length > limit {
         return Err(CallError::MessageTooLarge { limit, actual: None });
+    }
+    if matches!(encoding, Encoding::Zstd) && !rest.is_empty() {
+        return Err(malformed(&"there is more behind its zstd frame"));
     }
     if let Some(mut field) = message.get_mut(1..HEADER_BYTES) {
         field.put_u32(u32::try_from(length).unwrap_or(u32::MAX));
@@ -156,6 +159,9 @@ fn trailers(frame: Frame<Bytes>) -> Frame<Bytes> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+
+    use flate2::write::GzEncoder;
     use ruzstd::encoding::{CompressionLevel, compress_to_vec};
 
     use super::*;
@@ -177,6 +183,22 @@ mod tests {
             assert_eq!(inflated[1..HEADER_BYTES], (length as u32).to_be_bytes());
             assert_eq!(&inflated[HEADER_BYTES..], message);
         }
+    }
+
+    #[test]
+    fn what_follows_the_first_part_is_not_lost() {
+        let parts = [&b"first"[..], b"second"].map(|part| {
+            let mut encoder = GzEncoder::new(Vec::new(), flate2::Compression::fast());
+            encoder.write_all(part).unwrap();
+            encoder.finish().unwrap()
+        });
+        let inflated = super::inflate(Encoding::Gzip, &parts.concat(), 11).unwrap();
+        assert_eq!(&inflated[HEADER_BYTES..], b"firstsecond");
+        assert!(super::inflate(Encoding::Gzip, &parts.concat(), 10).is_err());
+
+        let twice = [compressed(b"first"), compressed(b"second")].concat();
+        let error = inflate(&twice, 100).unwrap_err();
+        assert!(matches!(error, CallError::MalformedMessage(_)), "{error:?}");
     }
 
     #[test]

@@ -122,7 +122,8 @@ pub fn provider() -> Result<Arc<CryptoProvider>, String> {
     if able {
         Ok(Arc::new(rustls_graviola::default_provider()))
     } else {
-        Err("TLS needs a processor with AES and AVX2 instructions (x86), or AES and SHA-2 (ARM)"
+        Err("TLS needs a processor with AES, PCLMULQDQ, BMI1, ADX and AVX2 (x86), \
+             or AES, PMULL and SHA-2 (ARM)"
             .to_owned())
     }
 }

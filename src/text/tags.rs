@@ -87,14 +87,20 @@ fn opens(text: &str, open: &str) -> bool {
     rest.is_some_and(|rest| open == "<!--" || whole_name(rest))
 }
 
-/// Length in bytes up to the end of `close` and, where that is a tag, its `>`.
+/// Length in bytes up to the end of `close` and, where that is a tag, its `>`: `</script` in a string of a script is no tag
+/// (HTML, 13.2.5.17).
 fn section_length(text: &str, close: &str) -> Option<usize> {
-    let end = text.find(close)? + close.len();
-    if close.ends_with('>') {
-        return Some(end);
+    let mut end = 0;
+    loop {
+        end += text.get(end..)?.find(close)? + close.len();
+        let rest = text.get(end..)?;
+        if close.ends_with('>') {
+            return Some(end);
+        }
+        if rest.starts_with(|c: char| c.is_ascii_whitespace() || c == '/' || c == '>') {
+            return Some(end + rest.find('>')? + 1);
+        }
     }
-    let rest = text.get(end..)?;
-    Some(end + (rest.len() - rest.trim_start().strip_prefix('>')?.len()))
 }
 
 /// Whether `text` starts with `<`, perhaps `/`, `!` or `?`, and a letter.
@@ -117,6 +123,9 @@ mod tests {
         assert_eq!(blanked("<p class=\"a\">نص</P> وآخر<br/>"), " نص  وآخر ");
         assert_eq!(blanked("أ<!-- <b> لا -->ب<SCRIPT>x < 1</script>ج"), "أ ب ج");
         assert_eq!(blanked("أ<style >x</style\n>ب<styled>ج</styled>"), "أ ب ج ");
+        let ends_in_a_string = "<script>w(\"<script src=a></script\"+\">\");</script>";
+        assert_eq!(blanked(&format!("{ends_in_a_string}ب<script>x</script >ج")), " ب ج");
+        assert_eq!(blanked("<script>x</script/>ب<script>y</scripts>ج"), " ب y ج");
         assert_eq!(blanked(&format!("{}{}ن", "<b".repeat(12), ">".repeat(12))), " ن");
         assert_eq!(blanked("3 < 5 و 7 > 2 و <3"), "3 < 5 و 7 > 2 و <3");
         assert_eq!(blanked("<!-- لم يغلق <b>نص"), "<!-- لم يغلق  نص");

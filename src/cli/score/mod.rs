@@ -60,13 +60,8 @@ pub(super) fn run(args: &ScoreArgs) -> anyhow::Result<ExitCode> {
 
     let counters = Progress::default();
     let shown = progress::Shown::new(args.quiet);
-    let summary = std::thread::scope(|scope| {
-        let showing = scope.spawn(|| shown.run(&counters));
-        let result = archive.score(&classifier, runtime.handle(), &counters, &stop);
-        shown.stop();
-        showing.thread().unpark();
-        result
-    })?;
+    let summary = shown
+        .during(&counters, || archive.score(&classifier, runtime.handle(), &counters, &stop))?;
     if let Some(path) = &args.report {
         summary.write_report(path)?;
     }

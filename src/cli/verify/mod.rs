@@ -208,13 +208,7 @@ fn recorded(bundle: &Bundle, sets: &[Compared], failures: &[GateFailure]) -> Vec
 fn shown(engines: &Engines, documents: Documents, quiet: bool) -> anyhow::Result<Compared> {
     let progress = Progress::default();
     let shown = Shown::new(quiet);
-    let compared = std::thread::scope(|scope| {
-        let showing = scope.spawn(|| shown.run(&progress));
-        let compared = engines.compare(documents, &progress);
-        shown.stop();
-        showing.thread().unpark();
-        compared
-    });
+    let compared = shown.during(&progress, || engines.compare(documents, &progress));
     Ok(compared.map_err(Failure::from)?)
 }
 
