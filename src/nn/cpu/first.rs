@@ -74,27 +74,26 @@ impl<K: Kernel> FirstRowLayer<K> {
         let mut firsts = first_rows(hidden, sequences, shape.hidden);
         let block = SEQUENCES * shape.hidden;
         let blocks = sequences.chunks(SEQUENCES).zip(firsts.chunks(block));
-        let rows =
-            Rows { values: hidden, stride: shape.hidden, count: hidden.len() / shape.hidden };
         for ((sequences, firsts), context) in blocks.zip(context.chunks_mut(block)) {
-            self.attend(&rows, sequences, firsts, memory, context, pause);
+            self.attend(hidden, sequences, firsts, memory, context, pause);
         }
         self.after.forward(&mut firsts, shape, workspace, pause);
         firsts
     }
 
-    /// Attention of all heads in `hidden`, all rows, for `firsts`, the first rows of `sequences`, to `context`; both
-    /// `[sequences, hidden]`.
+    /// Attention of all heads in `hidden`, `[rows, hidden]`, for `firsts`, the first rows of `sequences`, to `context`;
+    /// both `[sequences, hidden]`.
     fn attend(
         &self,
-        hidden: &Rows<'_, f32>,
+        hidden: &[f32],
         sequences: &[Piece],
         firsts: &[f32],
         memory: &mut FirstRowMemory,
         context: &mut [f32],
         pause: &mut dyn FnMut(),
     ) {
-        let (size, count, heads) = (hidden.stride, sequences.len(), self.heads.len());
+        let (count, heads) = (sequences.len(), self.heads.len());
+        let size = firsts.len() / count.max(1);
         let head_size = size / heads.max(1);
         let FirstRowMemory { attention, input, queries, directions, means, values } = memory;
 
@@ -116,7 +115,7 @@ impl<K: Kernel> FirstRowLayer<K> {
         for (index, (piece, out)) in sequences.iter().zip(outs).enumerate() {
             pause();
             let rows = piece.sequence.start * size..piece.sequence.end * size;
-            let rows = hidden.values.get(rows).unwrap_or_default();
+            let rows = hidden.get(rows).unwrap_or_default();
             let rows = Rows { values: rows, stride: size, count: piece.sequence.len() };
             let values = directions.get(index * padded..).unwrap_or_default();
             let queries = Rows { values, stride: count * padded, count: heads };
