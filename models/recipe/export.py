@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 import card
 import pictures
-from common import DEFAULT_WORK, HERE, digest, pooling_of, save_weights, tasnif_json, write_json
+from common import DEFAULT_WORK, digest, pooling_of, save_weights, tasnif_json, write_json
 
 # What each measuring script leaves in the work folder: only the first is needed.
 OF_THE_WEIGHTS = ("news", "spelling", "windows", "transfer", "tweets")
@@ -24,7 +24,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, default=DEFAULT_WORK, help="folder that evaluate.py filled")
     parser.add_argument("--shards", type=Path, help="folder that prepare.py filled, where it is another")
-    parser.add_argument("--out", type=Path, default=HERE.parent / "tasnif-base")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the bundle")
     parser.add_argument("--revision", required=True, help="of the bundle: a date")
     parser.add_argument("--keep-weights", action="store_true", help="the weights at --out stay; the rest is renewed")
     arguments = parser.parse_args()

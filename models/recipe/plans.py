@@ -10,7 +10,7 @@ DROPPED_TOKENS = 0.1  # of a text's, in half of the crops
 
 
 class Crop:
-    """Which part of a document one step reads: with or without its title, text tokens from `start`, `tokens` in all;
+    """Which part of a document one step reads: with or without its title, text tokens from `start`, `tokens` in all, or none of the text;
     `dropped` of the text's tokens left out at random, which costs nothing and keeps single words from deciding."""
 
     def __init__(self, tokens, start=0, title=True, dropped=0.0, seed=0):
@@ -20,6 +20,8 @@ class Crop:
         """`window` is `<s> title </s> text </s>`, or `<s> text </s>` where not `titled`."""
         text_at = int(np.flatnonzero(window == EOS)[0]) + 1 if titled else 1
         prefix = window[:text_at] if self.title else window[:1]
+        if not self.tokens:
+            return prefix
         body = window[text_at:-1]
         start = self.start_in(len(body))
         body = body[start : start + max(self.tokens - len(prefix) - 1, 1)]
@@ -41,8 +43,11 @@ class Crop:
 
 
 def draw_crop(random_state, titled, crops):
-    """Mostly what the annotator read (title and lead), or only that; else longer, without a title, or from the body."""
-    if crops == "lead":
+    """Mostly what the annotator read (title and lead), or only that, or of it the title; else longer, without a title, or from
+    the body."""
+    if crops == "title" and titled:
+        return Crop(0)
+    if crops in ("lead", "title"):
         return Crop(random_state.randint(64, 120))
     kind, seed = random_state.random(), random_state.getrandbits(32)
     dropped = DROPPED_TOKENS if random_state.random() < 0.5 else 0.0

@@ -17,7 +17,7 @@ from grid import on_int8_grid, rounded
 from plans import Crop, draw_crop, schedule
 from readings import by_document
 from self_train import believed
-from windows import head, head_twice, surest
+from windows import head, head_twice, highest, surest
 
 START = 0  # id of <s>
 
@@ -93,6 +93,7 @@ class Windows(unittest.TestCase):
         np.testing.assert_allclose(head(self.shard, self.rows), [[3, 0], [1, 1]])
         np.testing.assert_allclose(head_twice(self.shard, self.rows), [[2.4, 1.2], [1, 1]])
         np.testing.assert_allclose(surest(self.shard, self.rows), [[0, 6], [1, 1]])
+        np.testing.assert_allclose(highest(self.shard, self.rows), [[3, 6], [1, 1]])
 
 
 class Training(unittest.TestCase):
@@ -117,6 +118,13 @@ class Training(unittest.TestCase):
         for seed in range(50):
             crop = draw_crop(random.Random(seed), True, "lead").apply(window, titled=True)
             np.testing.assert_array_equal(crop[:-1], window[: len(crop) - 1])
+
+    def test_a_title_alone_is_read_as_a_text(self):
+        def crop(titled):
+            return draw_crop(random.Random(1), titled, "title").apply(self.window, titled)
+
+        np.testing.assert_array_equal(crop(titled=True), self.window[:4])
+        self.assertGreater(len(crop(titled=False)), 40)
 
     def test_length_is_that_of_what_is_read(self):
         untitled = np.array([START, *range(100, 150), EOS])

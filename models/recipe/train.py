@@ -71,7 +71,7 @@ def arguments_parser(description):
         metavar="POWER",
         help="a topic weighs (1 / its share) ** POWER, scaled to mean 1 over the rows",
     )
-    parser.add_argument("--crops", choices=["mixed", "lead"], default="mixed", help="parts of a document that are read")
+    parser.add_argument("--crops", choices=["mixed", "lead", "title"], default="mixed", help="parts of a document that are read")
     parser.add_argument(
         "--self-taught", type=float, default=0.0, help="rows that self_train.py labelled, as a share of those of news/train"
     )
