@@ -87,6 +87,20 @@ def test_users_share_a_server_that_ends_with_the_last_however_they_end(tmp_path:
     wait_until_nothing_serves(tmp_path)
 
 
+def test_the_same_words_elsewhere_are_another_model(tmp_path: Path) -> None:
+    script = "import sys; from tasnif import LocalServer; print(LocalServer(binary=sys.argv[1], model='news').target)"
+    environment = os.environ | {"TMPDIR": str(tmp_path)}
+    targets = []
+    for name in ("here", "there", "here"):
+        (tmp_path / name).mkdir(exist_ok=True)
+        if not (tmp_path / name / "news").exists():
+            (tmp_path / name / "news").symlink_to(MODEL)
+        command = [sys.executable, "-c", script, str(BINARY)]
+        run = subprocess.run(command, cwd=tmp_path / name, env=environment, capture_output=True, text=True, check=True)
+        targets.append(run.stdout)
+    assert targets[0] == targets[2] != targets[1]
+
+
 def test_a_server_that_crashes_is_started_again(tmp_path: Path) -> None:
     with (
         LocalServer(binary=BINARY, model=MODEL, directory=tmp_path) as server,

@@ -12,8 +12,9 @@ import grpc
 import pytest
 from fake import Fake, classify, item, refusing, served
 
-from tasnif import AsyncClient, CallError, Client, Document, Retry
+from tasnif import AsyncClient, CallError, Client, Document, Retry, stream
 from tasnif.v1 import tasnif_pb2 as pb
+from tasnif.window import Window
 
 BUSY = grpc.StatusCode.RESOURCE_EXHAUSTED
 GONE = grpc.StatusCode.UNAVAILABLE
@@ -39,6 +40,7 @@ def test_waits_grow_with_a_bound_and_never_undercut_the_server() -> None:
         delays = [retry.delay_s(failures, None) for _ in range(100)]
         assert base <= min(delays) and max(delays) <= base * 1.5 and len(set(delays)) > 1
     assert all(7 <= retry.delay_s(1, 7) <= 10.5 for _ in range(100))
+    assert 5 <= retry.delay_s(5000, None) <= 7.5
 
 
 @pytest.mark.parametrize(
@@ -169,6 +171,25 @@ def test_a_broken_stream_loses_and_doubles_nothing(tmp_path: Path, quick: Retry)
     with served(fake, tmp_path) as target, Client(target, retry=quick) as client:
         assert [result.id for result in client.classify_stream(TEN, in_flight=4)] == IDS
     assert fake.calls == 10 and seen == IDS
+
+
+def test_a_stream_goes_on_where_a_proxy_has_lost_the_server(tmp_path: Path, quick: Retry) -> None:
+    def lost(requests: Iterator[pb.ClassifyStreamRequest], context: grpc.ServicerContext) -> Iterator[Any]:
+        yield pb.ClassifyStreamResponse(result=item(next(requests).document))
+        context.abort(grpc.StatusCode.INTERNAL, "Received RST_STREAM with error code 2")
+
+    fake = Fake(lost, break_after(100, []))
+    with served(fake, tmp_path) as target, Client(target, retry=quick) as client:
+        assert [result.id for result in client.classify_stream(TEN, in_flight=4)] == IDS
+    assert fake.calls == 2
+
+
+def test_requests_of_a_call_that_is_over_are_none_though_they_are_asked_for_late() -> None:
+    flow = stream._Flow(Window(4, Retry()), None, 1_000_000)
+    flow.feed(TEN[:3])
+    late, _ = flow.requests(), flow.restart()
+    assert list(late) == []
+    assert next(flow.requests()).document.id == "0"
 
 
 def test_a_broken_async_stream_loses_and_doubles_nothing(tmp_path: Path, quick: Retry) -> None:

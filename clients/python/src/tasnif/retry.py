@@ -36,7 +36,10 @@ class Retry:
 
     def delay_s(self, failures: int, retry_after_s: float | None) -> float:
         """The wait after so many failures, 1 or more; never less than what the server asked for."""
-        backoff_s = min(self.max_backoff_s, self.initial_backoff_s * self.multiplier ** (failures - 1))
+        try:
+            backoff_s = min(self.max_backoff_s, self.initial_backoff_s * self.multiplier ** (failures - 1))
+        except OverflowError:
+            backoff_s = self.max_backoff_s
         return max(backoff_s, retry_after_s or 0.0) * (1 + self.jitter * random.random())
 
 

@@ -62,8 +62,13 @@ def ended_early() -> CallError:
 
 
 def is_resumable(error: CallError) -> bool:
-    """Whether to go on over a new stream. One without documents for long is ended by the server."""
-    return error.is_retriable or error.reason == "MESSAGE_TIMEOUT"
+    """Whether to go on over a new stream.
+
+    One without documents for long is ended by the server. Where there is no reason, as the server gives for faults of
+    its own, the way to it broke, which proxies call INTERNAL or UNKNOWN.
+    """
+    is_broken = error.code in (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN) and not error.reason
+    return is_broken or error.is_retriable or error.reason == "MESSAGE_TIMEOUT"
 
 
 class _Flow:
@@ -117,9 +122,12 @@ class _Flow:
         It ends too where every document has a result and some have not left: the caller's thread, which waits for a
         reply, would not take them.
         """
+        # Counted here and not by gRPC's thread, which may begin after this call is over.
         with self._changed:
             self._call += 1
-            call = self._call
+            return self._requests(self._call)
+
+    def _requests(self, call: int) -> Iterator[pb.ClassifyStreamRequest]:
         options = self._options
         while True:
             with self._changed:
