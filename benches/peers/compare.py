@@ -7,6 +7,7 @@ import argparse
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -135,12 +136,13 @@ def export(options, calibration):
     """What export.py made; again for each run unless the model, the scripts' pins and the wish are the same."""
     bundle, cut = options.model, ["--cut"] if options.cut_last_layer else []
     artefacts = SCRATCH / "artefacts"
-    artefacts.mkdir(exist_ok=True)
     stamp, made = artefacts / "stamp", artefacts / "made.json"
     sources = [bundle / "model.safetensors", bundle / "tasnif.json", *(HERE / name for name in ("requirements.txt", "export.py", "model.py"))]
     wanted = "\n".join([*map(digest, sources), *cut])
     if not (options.reuse_exports and made.exists() and stamp.exists() and stamp.read_text() == wanted):
-        made.unlink(missing_ok=True)
+        # What is left of another model must not be taken for this one's where an export fails.
+        shutil.rmtree(artefacts, ignore_errors=True)
+        artefacts.mkdir()
         ids = artefacts / "calibration.json"
         ids.write_text(json.dumps(calibration))
         with (SCRATCH / "export.log").open("w") as log:

@@ -33,8 +33,12 @@ class Engine:
         if not self.mode.startswith("compile"):
             return self.model
         if shape not in self.compiled:
+            import torch._dynamo.config
             import torch._inductor.config
 
+            # Over the limit calls would go on uncompiled, without a word; all compiled share it.
+            torch._dynamo.config.recompile_limit = 64
+            torch._dynamo.config.fail_on_recompile_limit_hit = True
             torch._inductor.config.freezing = True  # weights packed for the kernels
             torch._inductor.config.compile_threads = 1  # no helper processes beside the measured one
             self.compiled[shape] = torch.compile(self.model, dynamic=shape is None)
