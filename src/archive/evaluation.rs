@@ -1,5 +1,8 @@
 //! How good the answers are, where the archive has true labels.
 
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use super::stats::Gold;
@@ -7,6 +10,8 @@ use crate::bundle::Task;
 
 /// Rows that a class has to have to be a frequent one: fewer say little about it.
 const MIN_FREQUENT_ROWS: u64 = 5;
+/// True labels listed that the model does not have.
+const MAX_UNKNOWN: usize = 20;
 
 /// The answers of one task beside its true labels.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -36,7 +41,7 @@ pub struct Evaluation {
     pub missing_rows: u64,
     /// Rows with a true label that the model does not have, which do not count.
     pub unknown_rows: u64,
-    /// Such labels with their rows, 20 at most.
+    /// Such labels with their rows, the 20 that have most.
     pub unknown: Vec<(String, u64)>,
 }
 
@@ -90,7 +95,7 @@ impl Evaluation {
             confusion: confusion.clone(),
             missing_rows: gold.missing,
             unknown_rows: gold.unknown_rows,
-            unknown: gold.unknown.iter().map(|(label, &rows)| (label.clone(), rows)).collect(),
+            unknown: most_frequent(&gold.unknown),
         }
     }
 
@@ -100,6 +105,14 @@ impl Evaluation {
         let occurring = self.classes.iter().filter(|class| class.support > 0).count();
         self.macro_f1_frequent.filter(|_| self.frequent_classes < occurring)
     }
+}
+
+/// The labels with the most rows.
+fn most_frequent(labels: &BTreeMap<String, u64>) -> Vec<(String, u64)> {
+    let mut labels: Vec<_> = labels.iter().map(|(label, &rows)| (label.clone(), rows)).collect();
+    labels.sort_by_key(|(_, rows)| Reverse(*rows));
+    labels.truncate(MAX_UNKNOWN);
+    labels
 }
 
 /// How many classes have at least `rows` rows, and the mean of their F1.

@@ -16,8 +16,8 @@ pub(super) const LENGTH_BINS: usize = 18;
 const MAX_LONGEST: usize = 20;
 /// Rejected rows listed.
 const MAX_REJECTED: usize = 50;
-/// True labels listed that the model does not have.
-const MAX_UNKNOWN: usize = 20;
+/// True labels counted that the model does not have, in a part and in all.
+const MAX_UNKNOWN: usize = 1_000;
 /// Characters of a title or id listed.
 const MAX_SHOWN_CHARS: usize = 120;
 
@@ -77,9 +77,9 @@ pub struct Gold {
     pub sure_wrong: u64,
     /// Rows without a true label.
     pub missing: u64,
-    /// True labels that the model does not have, with their rows; at most 20.
+    /// True labels that the model does not have, with their rows; at most 1,000.
     pub unknown: BTreeMap<String, u64>,
-    /// Rows with such a label, those past the 20 included.
+    /// Rows with such a label, those past the 1,000 included.
     pub unknown_rows: u64,
 }
 

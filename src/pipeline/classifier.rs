@@ -166,11 +166,14 @@ impl Classifier {
         let line = (options.lane, submission.client.clone());
         let key = self.key(document, options);
         let known = key.and_then(|(cache, key)| cache.get(key));
-        // What is known takes no room, unless it is to be explained.
-        let _held = if known.is_some() && options.evidence == 0 {
-            None
-        } else {
-            Some(self.take_in_hand(document, &line, submission).await?)
+        // What is known takes no room, unless it is to be explained; it is not where there is none.
+        let held = match &known {
+            Some(_) if options.evidence == 0 => None,
+            Some(_) => {
+                let at_once = Submission { admission: Admission::Reject, ..submission.clone() };
+                self.take_in_hand(document, &line, &at_once).await.ok()
+            }
+            None => Some(self.take_in_hand(document, &line, submission).await?),
         };
         let mut timing = None;
         let answer = match (known, key) {
@@ -188,7 +191,7 @@ impl Classifier {
             .filter_map(|&index| Some((self.info.tasks.get(index)?, answer.logits.get(index)?)));
         let mut results: Vec<TaskResult> =
             chosen.map(|(task, logits)| decision::decide(task, logits, options)).collect();
-        if options.evidence > 0 {
+        if options.evidence > 0 && held.is_some() {
             let tokens = usage.tokens;
             let run = evidence::Run { classifier: self, document, options, tokens, submission };
             run.explain(&tasks, &mut results).await;

@@ -10,7 +10,7 @@
 
 use std::ops::Range;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use super::classifier::Classifier;
 use super::decision;
@@ -40,6 +40,25 @@ impl Run<'_> {
     /// Fills in the evidence of `results`, which answer the tasks with the indices
     /// `tasks`.
     pub(super) async fn explain(&self, tasks: &[usize], results: &mut [TaskResult]) {
+        let now = Instant::now();
+        let share = |deadline: Instant| {
+            now + deadline.saturating_duration_since(now).mul_f64(SHARE_OF_DEADLINE)
+        };
+        let until = self.submission.deadline.map(share);
+        let gathered = self.gather(until, tasks, results);
+        match until {
+            None => gathered.await,
+            // What was found until then stays.
+            Some(until) => drop(timeout_at(until, gathered).await),
+        }
+        for result in results {
+            result.evidence.sort_by(|a, b| b.weight.total_cmp(&a.weight));
+            result.evidence.truncate(self.options.evidence);
+        }
+    }
+
+    /// Adds to `results` all sentences that can be weighed until `until`, in no order.
+    async fn gather(&self, until: Option<Instant>, tasks: &[usize], results: &mut [TaskResult]) {
         let mut pending: Vec<(Range<usize>, Windows)> = Vec::new();
         let mut pending_tokens = 0;
         let line = (Lane::Bulk, self.submission.client.clone());
@@ -62,19 +81,16 @@ impl Run<'_> {
             let tokens = windows.tokens();
             if pending_tokens + tokens > JOB_TOKENS && !pending.is_empty() {
                 pending_tokens = 0;
-                if !self.weigh(std::mem::take(&mut pending), tasks, results).await {
-                    break;
+                let pending = std::mem::take(&mut pending);
+                if !self.weigh(pending, until, tasks, results).await {
+                    return;
                 }
             }
             pending_tokens += tokens;
             pending.push((range, windows));
         }
         if !pending.is_empty() {
-            self.weigh(pending, tasks, results).await;
-        }
-        for result in results {
-            result.evidence.sort_by(|a, b| b.weight.total_cmp(&a.weight));
-            result.evidence.truncate(self.options.evidence);
+            self.weigh(pending, until, tasks, results).await;
         }
     }
 
@@ -102,19 +118,13 @@ impl Run<'_> {
     async fn weigh(
         &self,
         pending: Vec<(Range<usize>, Windows)>,
+        until: Option<Instant>,
         tasks: &[usize],
         results: &mut [TaskResult],
     ) -> bool {
         let (ranges, windows): (Vec<_>, Vec<_>) = pending.into_iter().unzip();
-        let now = Instant::now();
-        let share = |deadline: Instant| {
-            now + deadline.saturating_duration_since(now).mul_f64(SHARE_OF_DEADLINE)
-        };
-        let submission = Submission {
-            admission: Admission::Wait,
-            deadline: self.submission.deadline.map(share),
-            ..self.submission.clone()
-        };
+        let submission =
+            Submission { admission: Admission::Wait, deadline: until, ..self.submission.clone() };
         let logits = match self.classifier.run(windows, Lane::Bulk, &submission).await {
             Ok((logits, _)) => logits,
             Err(reason) => {

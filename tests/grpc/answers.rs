@@ -50,7 +50,7 @@ async fn start_with_room(max_received_bytes: usize) -> (TestServer, tempfile::Te
     std::fs::write(&file, TOKENS).unwrap();
     let config = ServerConfig {
         auth: AuthConfig { tokens_file: Some(file), ..AuthConfig::default() },
-        max_message_bytes: 64 * 1024,
+        max_message_bytes: 32 * 1024,
         max_received_bytes,
         response_timeout: PATIENCE,
         ..ServerConfig::default()

@@ -254,6 +254,23 @@ async fn a_cached_answer_needs_no_room_in_the_queue() {
 }
 
 #[tokio::test]
+async fn an_answer_that_is_there_does_not_wait_for_its_evidence() {
+    let replaceable = Replaceable::start(MANY_BYTES).await;
+    let server = &replaceable.server;
+    let sent = Document { text: text(9), ..document(0) };
+    ask(&mut server.client().await, plain(sent.clone())).await;
+    server.gate.shut();
+    let options = Some(Options { evidence: 3, ..Options::default() });
+    let request = ClassifyRequest { document: Some(sent), options };
+    let answer = deadline::client(server).classify(within("1S", request)).await;
+    let answer = answer.expect("an answer").into_inner();
+    assert!(is_cached(&answer));
+    let tasks = answer.classification.expect("a classification").tasks;
+    assert!(tasks.iter().all(|task| task.evidence.is_empty()), "{tasks:?}");
+    server.gate.open();
+}
+
+#[tokio::test]
 async fn the_oldest_answers_go_when_the_bytes_are_used_up() {
     let replaceable = Replaceable::start(4_096).await;
     let client = &mut replaceable.server.client().await;

@@ -23,6 +23,7 @@ use tonic_health::ServingStatus;
 
 use crate::harness::{PATIENCE, answer, assert_status, document, plain, says_when_to_retry};
 use crate::replaceable::{Replaceable, point, set_revision, successor};
+use crate::scrape::scrape;
 use crate::support::Tiny;
 
 async fn classify(client: &mut ClassifierClient<Channel>, index: usize) -> Classification {
@@ -379,6 +380,8 @@ async fn a_shutdown_tells_what_it_gave_up_of_a_replaced_model() {
     replaceable.install(&successor());
     let report = replaceable.reloader.reload().await;
     assert!(matches!(outcome(&report), ReloadOutcome::Replaced { .. }), "{report:?}");
+    let seen = scrape(replaceable.server.monitoring).await;
+    assert_eq!(seen.value("tasnif_open_jobs", &[("model", "tiny")]), 1.0);
     let report = replaceable.server.stop().await;
     let abandoned = report.models.iter().map(|(model, drained)| (&**model, drained.abandoned));
     assert_eq!(abandoned.collect::<Vec<_>>(), [("tiny", 0), ("tiny", 1)]);

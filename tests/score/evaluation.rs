@@ -116,3 +116,23 @@ fn it_is_clear_whose_labels_they_are() {
         "the tasks are topic, sentiment",
     );
 }
+
+#[test]
+fn unknown_labels_are_counted_over_all_parts() {
+    let dir = Dir::new();
+    let mut rows = documents(60);
+    for (index, row) in rows.iter_mut().enumerate() {
+        // Five begin the first part and ten end the last; between them there are more labels than are listed.
+        let other = format!("label {index}");
+        let frequent = !(5..50).contains(&index);
+        row["gold"] = json!(if frequent { "zodiac" } else { &other });
+    }
+    let input = dir.write("gold.jsonl", jsonl(&rows));
+    let out = dir.name("a.jsonl");
+    let args = [&input, "-o", &out, "--evaluate", "gold:topic", "--json", "--part-rows", "30"];
+    let summary: Value = serde_json::from_str(&scored(&args)).unwrap();
+    let found = &summary["evaluations"][0];
+    assert_eq!(found["unknown_rows"], 60);
+    assert_eq!(found["unknown"].as_array().unwrap().len(), 20);
+    assert_eq!(found["unknown"][0], json!(["zodiac", 15]));
+}

@@ -142,7 +142,8 @@ fn cell_of<E: serde::de::Error>(raw: &RawValue) -> Result<Cell, E> {
     Ok(match raw.get() {
         "null" => Cell::Null,
         text if text.starts_with('"') => Cell::Text(serde_json::from_str(text).map_err(E::custom)?),
-        other => Cell::Json(other.to_owned()),
+        // Outside of strings, where it is escaped, it is white space, and a line for some readers.
+        other => Cell::Json(other.replace('\r', " ")),
     })
 }
 
@@ -159,6 +160,9 @@ mod tests {
         let line = r#" {"text":"\u062e\"","x":{"id":[1]},"id":12345678901234567890123.50} "#;
         let expected = [Cell::Json("12345678901234567890123.50".into()), Cell::Text("خ\"".into())];
         assert_eq!(cells(line).unwrap(), expected);
+        let broken = "{\"id\":[1,\r2],\"text\":\"\\r\"}";
+        let expected = [Cell::Json("[1, 2]".into()), Cell::Text("\r".into())];
+        assert_eq!(cells(broken).unwrap(), expected);
         assert_eq!(cells(r#"{"text":null}"#).unwrap(), [Cell::Null, Cell::Null]);
     }
 

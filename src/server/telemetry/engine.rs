@@ -10,9 +10,10 @@ use prometheus_client::metrics::MetricType;
 
 use super::metrics::CacheSource;
 use crate::engine::{BatchHistograms, EngineStats, Histogram};
-use crate::pipeline::{ModelInfo, Models};
+use crate::pipeline::{Classifier, ModelInfo, Models};
 
-/// Reads every model's engine.
+/// Reads every model's engine. Gauges count what a replaced one still has in hand; counters and histograms are of
+/// the model that serves, and begin anew with it.
 pub(super) struct EngineCollector(pub(super) Models);
 
 /// Reads the result cache.
@@ -23,6 +24,8 @@ struct Reading {
     info: ModelInfo,
     stats: EngineStats,
     batches: BatchHistograms,
+    /// What the engine of the model that it has replaced said, while that is at its last documents.
+    retiring: Option<EngineStats>,
 }
 
 type GaugeOf = fn(&EngineStats) -> f64;
@@ -60,15 +63,17 @@ const HISTOGRAMS: [(&str, &str, HistogramOf); 3] = [
 
 impl Collector for EngineCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let readings: Vec<Reading> = self
-            .0
-            .iter()
-            .map(|model| Reading {
-                info: model.info().clone(),
-                stats: model.stats(),
-                batches: model.batches(),
-            })
-            .collect();
+        let retiring: Vec<_> = self.0.retiring().collect();
+        let reading = |model: Arc<Classifier>| Reading {
+            info: model.info().clone(),
+            stats: model.stats(),
+            batches: model.batches(),
+            retiring: retiring
+                .iter()
+                .find(|old| old.info().name == model.info().name)
+                .map(|old| old.stats()),
+        };
+        let readings: Vec<Reading> = self.0.iter().map(reading).collect();
         let mut family = |name: &str, help: &str, kind: MetricType, write: &Write<'_>| {
             let mut family = encoder.encode_descriptor(name, help, None, kind)?;
             for reading in &readings {
@@ -79,7 +84,8 @@ impl Collector for EngineCollector {
         };
         for (name, help, value) in GAUGES {
             family(name, help, MetricType::Gauge, &|mut to, reading| {
-                to.encode_gauge(&value(&reading.stats))
+                let retiring = reading.retiring.as_ref().map_or(0.0, value);
+                to.encode_gauge(&(value(&reading.stats) + retiring))
             })?;
         }
         for (name, help, value) in COUNTERS {
