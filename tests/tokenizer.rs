@@ -118,7 +118,11 @@ fn a_bert_tokenizer_folds_case_and_accents_as_its_config_says() {
         (json!({"tokenizer_class": "BertTokenizerFast"}), true),
         (json!({"tokenizer_class": "BertTokenizer", "do_lower_case": false}), false),
         (json!({"tokenizer_class": "BertTokenizer", "strip_accents": false}), false),
+        // That of the file says nothing of case, and none at all stands for that of the model's family.
         (json!({"do_lower_case": true}), false),
+        (json!({"tokenizer_class": null, "do_lower_case": true}), true),
+        (json!({"tokenizer_class": null}), true),
+        (json!({"tokenizer_class": null, "do_lower_case": false}), false),
     ] {
         assert_eq!(bare(directory(config.clone()).path()), expected, "{config}");
     }

@@ -160,10 +160,12 @@ def windows_section(windows, text):
     names = list(windows["table"][0]["sets"])
     documents = sum(figures["rows"] for figures in windows["table"][0]["sets"].values())
     right = [sum(round(f["rows"] * f["accuracy"]) for f in row["sets"].values()) for row in windows["table"]]
+    joins = {row["join"] for row in windows["table"]}
+    highest = ", or of each topic the highest score of all (`highest`)" if "highest" in joins else ""
     intro = (
         "Macro-F1 of newspaper sections (topics mapped to sections), 100 articles of each set, by the cut into windows and the way\n"
         "to join them: the first window alone (`head`), their mean by tokens, the same with the first counted twice (`head_twice`),\n"
-        "the one with the highest score (`surest`), or of each topic the highest of all (`highest`). This bundle reads windows of\n"
+        f"the one with the highest score (`surest`){highest}. This bundle reads windows of\n"
         f"{text['window']} tokens, one every {text['stride']}, the cut that reads the fewest in all, and takes their mean; of {documents} articles the rows\n"
         f"have {min(right)} to {max(right)} right, which is within chance."
     )

@@ -10,6 +10,7 @@ use tokenizers::models::ModelWrapper;
 use tokenizers::normalizers::NormalizerWrapper;
 
 use super::BundleError;
+use super::config::CONFIG_FILE;
 use super::files::{read, read_json_if_present};
 
 pub(super) const TOKENIZER_FILE: &str = "tokenizer.json";
@@ -112,7 +113,10 @@ impl Tokenizer {
         inner.with_truncation(None).map_err(|error| refuse(error.to_string()))?;
         inner.with_padding(None);
         without_dropout(&mut inner);
-        as_configured(&mut inner, &config).map_err(|error| refuse(error.to_string()))?;
+        let class = class(directory, &config)?;
+        if matches!(class.as_deref(), Some("BertTokenizer" | "BertTokenizerFast")) {
+            as_configured(&mut inner, &config).map_err(|error| refuse(error.to_string()))?;
+        }
         let (prefix, suffix) = special_tokens(&inner, &file)?;
         let entries = inner.get_vocab(true);
         let last = entries.values().max().copied().unwrap_or_default();
@@ -200,17 +204,27 @@ fn without_dropout(tokenizer: &mut tokenizers::Tokenizer) {
     }
 }
 
+/// Hugging Face's class for the tokenizer: as `tokenizer_config.json` says, else as `config.json` does, else that of its family.
+fn class(directory: &Path, config: &TokenizerConfig) -> Result<Option<String>, BundleError> {
+    #[derive(Default, Deserialize)]
+    struct Family {
+        model_type: Option<String>,
+        tokenizer_class: Option<String>,
+    }
+    if config.tokenizer_class.is_some() || !directory.join(TOKENIZER_CONFIG_FILE).exists() {
+        return Ok(config.tokenizer_class.clone());
+    }
+    let family: Family = read_json_if_present(&directory.join(CONFIG_FILE))?.unwrap_or_default();
+    let is_bert = family.model_type.as_deref() == Some("bert");
+    Ok(family.tokenizer_class.or_else(|| is_bert.then(|| "BertTokenizer".to_owned())))
+}
+
 /// Sets what Hugging Face's `BertTokenizer` takes from `tokenizer_config.json`, whatever `tokenizer.json` has.
 fn as_configured(
     tokenizer: &mut tokenizers::Tokenizer,
     config: &TokenizerConfig,
 ) -> tokenizers::Result<()> {
-    let class = config.tokenizer_class.as_deref();
-    let (
-        Some("BertTokenizer" | "BertTokenizerFast"),
-        Some(NormalizerWrapper::BertNormalizer(found)),
-    ) = (class, tokenizer.get_normalizer())
-    else {
+    let Some(NormalizerWrapper::BertNormalizer(found)) = tokenizer.get_normalizer() else {
         return Ok(());
     };
     let mut normalizer = *found;

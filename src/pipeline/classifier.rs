@@ -166,12 +166,13 @@ impl Classifier {
         let line = (options.lane, submission.client.clone());
         let key = self.key(document, options);
         let known = key.and_then(|(cache, key)| cache.get(key));
-        // What is known takes no room, unless it is to be explained; it is not where there is none.
+        // What is known takes no room, unless it is to be explained; it is not where there is none in time.
         let held = match &known {
             Some(_) if options.evidence == 0 => None,
             Some(_) => {
-                let at_once = Submission { admission: Admission::Reject, ..submission.clone() };
-                self.take_in_hand(document, &line, &at_once).await.ok()
+                let deadline = evidence::until(submission.deadline);
+                let in_time = Submission { deadline, ..submission.clone() };
+                self.take_in_hand(document, &line, &in_time).await.ok()
             }
             None => Some(self.take_in_hand(document, &line, submission).await?),
         };
@@ -192,8 +193,9 @@ impl Classifier {
         let mut results: Vec<TaskResult> =
             chosen.map(|(task, logits)| decision::decide(task, logits, options)).collect();
         if options.evidence > 0 && held.is_some() {
-            let tokens = usage.tokens;
-            let run = evidence::Run { classifier: self, document, options, tokens, submission };
+            let (tokens, until) = (usage.tokens, evidence::until(submission.deadline));
+            let run =
+                evidence::Run { classifier: self, document, options, tokens, submission, until };
             run.explain(&tasks, &mut results).await;
         }
         Ok(Classification {

@@ -34,19 +34,25 @@ pub(super) struct Run<'a> {
     /// Tokens of the document's windows.
     pub(super) tokens: usize,
     pub(super) submission: &'a Submission,
+    /// When to end, see [`until`].
+    pub(super) until: Option<Instant>,
+}
+
+/// Until when evidence may take, of a call that ends at `deadline`.
+pub(super) fn until(deadline: Option<Instant>) -> Option<Instant> {
+    let now = Instant::now();
+    let share = |deadline: Instant| {
+        now + deadline.saturating_duration_since(now).mul_f64(SHARE_OF_DEADLINE)
+    };
+    deadline.map(share)
 }
 
 impl Run<'_> {
     /// Fills in the evidence of `results`, which answer the tasks with the indices
     /// `tasks`.
     pub(super) async fn explain(&self, tasks: &[usize], results: &mut [TaskResult]) {
-        let now = Instant::now();
-        let share = |deadline: Instant| {
-            now + deadline.saturating_duration_since(now).mul_f64(SHARE_OF_DEADLINE)
-        };
-        let until = self.submission.deadline.map(share);
-        let gathered = self.gather(until, tasks, results);
-        match until {
+        let gathered = self.gather(tasks, results);
+        match self.until {
             None => gathered.await,
             // What was found until then stays.
             Some(until) => drop(timeout_at(until, gathered).await),
@@ -57,8 +63,8 @@ impl Run<'_> {
         }
     }
 
-    /// Adds to `results` all sentences that can be weighed until `until`, in no order.
-    async fn gather(&self, until: Option<Instant>, tasks: &[usize], results: &mut [TaskResult]) {
+    /// Adds to `results` all sentences that can be weighed in time, in no order.
+    async fn gather(&self, tasks: &[usize], results: &mut [TaskResult]) {
         let mut pending: Vec<(Range<usize>, Windows)> = Vec::new();
         let mut pending_tokens = 0;
         let line = (Lane::Bulk, self.submission.client.clone());
@@ -81,8 +87,7 @@ impl Run<'_> {
             let tokens = windows.tokens();
             if pending_tokens + tokens > JOB_TOKENS && !pending.is_empty() {
                 pending_tokens = 0;
-                let pending = std::mem::take(&mut pending);
-                if !self.weigh(pending, until, tasks, results).await {
+                if !self.weigh(std::mem::take(&mut pending), tasks, results).await {
                     return;
                 }
             }
@@ -90,7 +95,7 @@ impl Run<'_> {
             pending.push((range, windows));
         }
         if !pending.is_empty() {
-            self.weigh(pending, until, tasks, results).await;
+            self.weigh(pending, tasks, results).await;
         }
     }
 
@@ -118,13 +123,15 @@ impl Run<'_> {
     async fn weigh(
         &self,
         pending: Vec<(Range<usize>, Windows)>,
-        until: Option<Instant>,
         tasks: &[usize],
         results: &mut [TaskResult],
     ) -> bool {
         let (ranges, windows): (Vec<_>, Vec<_>) = pending.into_iter().unzip();
-        let submission =
-            Submission { admission: Admission::Wait, deadline: until, ..self.submission.clone() };
+        let submission = Submission {
+            admission: Admission::Wait,
+            deadline: self.until,
+            ..self.submission.clone()
+        };
         let logits = match self.classifier.run(windows, Lane::Bulk, &submission).await {
             Ok((logits, _)) => logits,
             Err(reason) => {

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use tasnif::bundle::Bundle;
 use tasnif::engine::EngineConfig;
-use tasnif::pipeline::ReloadConfig;
+use tasnif::pipeline::{self, Cache, CacheConfig, ClassifyError, DocumentLimits, ReloadConfig};
 use tasnif::server::proto::classifier_client::ClassifierClient;
 use tasnif::server::proto::{
     Classification, ClassifyBatchRequest, ClassifyRequest, ClassifyResponse, Document, LongText,
@@ -15,7 +16,8 @@ use tonic::transport::Channel;
 
 use crate::deadline::{self, within};
 use crate::harness::{
-    PATIENCE, TestServer, answer, assert_status, document, plain, says_when_to_retry, text,
+    Gate, PATIENCE, TestServer, answer, assert_status, document, gated_within, plain,
+    says_when_to_retry, text,
 };
 use crate::replaceable::{Replaceable, set_revision};
 use crate::support::Tiny;
@@ -251,6 +253,42 @@ async fn a_cached_answer_needs_no_room_in_the_queue() {
     server.gate.open();
     running.await.unwrap();
     queued.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_known_answer_comes_without_evidence_where_there_is_no_room_for_it() {
+    let files = tempfile::tempdir().unwrap();
+    Tiny::bundle().write(files.path());
+    let (bundle, engine) = (Bundle::load(files.path()).unwrap(), EngineConfig::default());
+    let limits = DocumentLimits { max_open_bytes: 4_096, ..DocumentLimits::default() };
+    let gate = Arc::new(Gate::default());
+    let model = gated_within(bundle, "tiny", engine, &gate, limits).unwrap();
+    let model = model.with_cache(Cache::new(CacheConfig { max_bytes: MANY_BYTES }));
+    let model = Arc::new(model);
+    let explained = pipeline::Options { evidence: 1, ..pipeline::Options::default() };
+    let ask = async |text: String, options: &pipeline::Options| {
+        let document = pipeline::Document { text, ..pipeline::Document::default() };
+        model.classify(&document, options, &pipeline::Submission::default()).await
+    };
+    let known = text(4);
+    assert!(!ask(known.clone(), &explained).await.unwrap().usage.cached);
+    let explanation = ask(known.clone(), &explained).await.unwrap();
+    assert!(explanation.usage.cached && !explanation.tasks[0].evidence.is_empty());
+
+    gate.shut();
+    let before = gate.entered();
+    let (other, large) = (Arc::clone(&model), text(20).chars().take(1_800).collect());
+    let running = tokio::spawn(async move {
+        let document = pipeline::Document { text: large, ..pipeline::Document::default() };
+        let options = pipeline::Options::default();
+        other.classify(&document, &options, &pipeline::Submission::default()).await
+    });
+    gate.until_entered_after(before).await;
+    assert!(matches!(ask(text(5), &explained).await, Err(ClassifyError::Busy { .. })));
+    let answer = ask(known, &explained).await.unwrap();
+    assert!(answer.usage.cached && answer.tasks[0].evidence.is_empty());
+    gate.open();
+    running.await.unwrap().unwrap();
 }
 
 #[tokio::test]

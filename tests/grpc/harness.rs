@@ -218,13 +218,24 @@ pub(crate) fn gated(
     engine: EngineConfig,
     gate: &Arc<Gate>,
 ) -> Result<Classifier, LoadError> {
+    gated_within(bundle, name, engine, gate, DocumentLimits::default())
+}
+
+/// The same, with these limits.
+pub(crate) fn gated_within(
+    bundle: Bundle,
+    name: &str,
+    engine: EngineConfig,
+    gate: &Arc<Gate>,
+    limits: DocumentLimits,
+) -> Result<Classifier, LoadError> {
     let gate = Arc::clone(gate);
     let gated =
         wrapped(nn::load(&bundle, PrecisionChoice::default())?, move |encoder, batch, pause| {
             gate.pass();
             encoder.encode(batch, pause)
         });
-    Classifier::new(bundle, Some(name), Arc::new(gated), engine, DocumentLimits::default())
+    Classifier::new(bundle, Some(name), Arc::new(gated), engine, limits)
 }
 
 impl Gate {

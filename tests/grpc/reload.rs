@@ -382,6 +382,7 @@ async fn a_shutdown_tells_what_it_gave_up_of_a_replaced_model() {
     assert!(matches!(outcome(&report), ReloadOutcome::Replaced { .. }), "{report:?}");
     let seen = scrape(replaceable.server.monitoring).await;
     assert_eq!(seen.value("tasnif_open_jobs", &[("model", "tiny")]), 1.0);
+    assert_eq!(seen.value("tasnif_running_batches", &[("model", "tiny")]), 1.0);
     let report = replaceable.server.stop().await;
     let abandoned = report.models.iter().map(|(model, drained)| (&**model, drained.abandoned));
     assert_eq!(abandoned.collect::<Vec<_>>(), [("tiny", 0), ("tiny", 1)]);

@@ -3,7 +3,7 @@
 //! The parquet crate decompresses zstd by the C library, which this build does
 //! without, and gives gzip and brotli as much memory as they ask for. Pages of such
 //! columns are therefore read as if they were not compressed and decompressed here.
-//! A dictionary's values are repeated for each row that refers to them, so it is bounded by itself.
+//! A dictionary's value is repeated for each row that refers to it, so each is bounded by itself.
 //! Snappy and LZ4 get what the page's header says, 2 GiB at most. The parquet crate's
 //! fallback for LZ4 of before 2020, in frames of its own, goes beyond that and is off.
 
@@ -14,7 +14,7 @@ use std::sync::{Arc, OnceLock};
 use brotli::Decompressor;
 use flate2::read::MultiGzDecoder;
 use parquet::arrow::arrow_reader::RowGroups;
-use parquet::basic::Compression as Codec;
+use parquet::basic::{Compression as Codec, Type};
 use parquet::column::page::{Page, PageIterator, PageMetadata, PageReader};
 use parquet::errors::{ParquetError, Result};
 use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData, RowGroupMetaData};
@@ -26,8 +26,8 @@ use crate::archive::error::os_error;
 
 /// Bytes of a decompressed page, at most. Writers aim at 1 MiB.
 const MAX_PAGE_BYTES: u64 = 256 << 20;
-/// Bytes of a dictionary, at most. Writers begin none of more than 1 MiB, which one value may go beyond.
-const MAX_DICTIONARY_BYTES: usize = 32 << 20;
+/// Bytes of one value of a dictionary, at most.
+const MAX_REPEATED_BYTES: usize = 32 << 20;
 const BROTLI_BUFFER_BYTES: usize = 4 << 10;
 
 /// Row group `group` of a file.
@@ -69,8 +69,9 @@ impl RowGroups for OneRowGroup<'_> {
         } else {
             self.pages(chunk)?
         };
+        let texts = chunk.column_type() == Type::BYTE_ARRAY;
         let failure = Arc::clone(self.failure);
-        Ok(Box::new(OneChunk(Some(Box::new(BoundedPages { pages, compression, failure })))))
+        Ok(Box::new(OneChunk(Some(Box::new(BoundedPages { pages, compression, texts, failure })))))
     }
 
     fn row_groups(&self) -> Box<dyn Iterator<Item = &RowGroupMetaData> + '_> {
@@ -141,6 +142,8 @@ struct BoundedPages {
     pages: SerializedPageReader<File>,
     /// What is undone here.
     compression: Option<Compression>,
+    /// Whether values are of any length, each behind its own.
+    texts: bool,
     /// See [`OneRowGroup::new`].
     failure: Arc<OnceLock<i32>>,
 }
@@ -166,12 +169,18 @@ impl PageReader for BoundedPages {
         if let Some(compression) = self.compression {
             page = decompressed(page, compression)?;
         }
-        if let (Page::DictionaryPage { .. }, bytes @ MAX_DICTIONARY_BYTES..) =
-            (&page, page.buffer().len())
-        {
-            return Err(ParquetError::General(format!(
-                "a dictionary has {bytes} bytes, and {MAX_DICTIONARY_BYTES} are too many"
-            )));
+        let repeated = match &page {
+            Page::DictionaryPage { buf, .. } if self.texts => longest(buf),
+            _ => 0,
+        };
+        for (what, bytes, limit) in [
+            ("page", page.buffer().len(), MAX_PAGE_BYTES as usize),
+            ("value of a dictionary", repeated, MAX_REPEATED_BYTES),
+        ] {
+            if bytes > limit {
+                let message = format!("a {what} has {bytes} bytes; at most {limit} are read");
+                return Err(ParquetError::General(message));
+            }
         }
         Ok(Some(page))
     }
@@ -183,6 +192,17 @@ impl PageReader for BoundedPages {
     fn skip_next_page(&mut self) -> Result<()> {
         self.pages.skip_next_page()
     }
+}
+
+/// Bytes of the longest of the values of any length that `page` holds, each behind its length (Parquet's encoding PLAIN).
+fn longest(page: &[u8]) -> usize {
+    let (mut rest, mut longest) = (page, 0);
+    while let Some((length, values)) = rest.split_first_chunk() {
+        let length = u32::from_le_bytes(*length) as usize;
+        longest = longest.max(length);
+        rest = values.get(length..).unwrap_or_default();
+    }
+    longest
 }
 
 fn decompressed(mut page: Page, compression: Compression) -> Result<Page> {

@@ -12,8 +12,8 @@ use super::metrics::CacheSource;
 use crate::engine::{BatchHistograms, EngineStats, Histogram};
 use crate::pipeline::{Classifier, ModelInfo, Models};
 
-/// Reads every model's engine. Gauges count what a replaced one still has in hand; counters and histograms are of
-/// the model that serves, and begin anew with it.
+/// Reads every model's engine. Gauges count what a replaced one still has in hand; counters, histograms and the
+/// speed are of the model that serves, and begin anew with it.
 pub(super) struct EngineCollector(pub(super) Models);
 
 /// Reads the result cache.
@@ -32,7 +32,7 @@ type GaugeOf = fn(&EngineStats) -> f64;
 type CounterOf = fn(&EngineStats) -> u64;
 type HistogramOf = fn(&BatchHistograms) -> &Histogram;
 
-const GAUGES: [(&str, &str, GaugeOf); 10] = [
+const GAUGES: [(&str, &str, GaugeOf); 9] = [
     ("open_jobs", "Documents accepted and not answered", |s| s.open_jobs as f64),
     ("waiting_jobs", "Documents that wait for room in the queue", |s| s.waiting_jobs as f64),
     ("queued_tokens", "Tokens queued, in no batch yet", |s| s.queued_tokens as f64),
@@ -44,7 +44,6 @@ const GAUGES: [(&str, &str, GaugeOf); 10] = [
     ("queued_sequences", "Windows queued, in no batch yet", |s| s.queued_sequences as f64),
     ("running_tokens", "Tokens in batches that run", |s| s.running_tokens as f64),
     ("running_batches", "Batches that run", |s| s.running_batches as f64),
-    ("drain_tokens_per_second", "Speed of the last batches", |s| s.tokens_per_second),
 ];
 
 const COUNTERS: [(&str, &str, CounterOf); 5] = [
@@ -88,6 +87,10 @@ impl Collector for EngineCollector {
                 to.encode_gauge(&(value(&reading.stats) + retiring))
             })?;
         }
+        let speed = ("drain_tokens_per_second", "Speed of the last batches");
+        family(speed.0, speed.1, MetricType::Gauge, &|mut to, reading| {
+            to.encode_gauge(&reading.stats.tokens_per_second)
+        })?;
         for (name, help, value) in COUNTERS {
             family(name, help, MetricType::Counter, &|mut to, reading| {
                 to.encode_counter::<NoLabelSet, _, f64>(&value(&reading.stats), None)

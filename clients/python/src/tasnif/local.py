@@ -60,12 +60,16 @@ class LocalServer:
             raise ServerStartError(
                 "there is no tasnif to run; name it with binary=… or TASNIF_BINARY, or put it on PATH"
             )
-        # Another process's working directory may be another.
-        found = os.path.abspath(found)
+        # Another process's working directory may be another, in which a path is another file.
+        settings = {name: value for name, value in os.environ.items() if name.startswith("TASNIF_")}
+        settings.pop("TASNIF_BINARY", None)
+        found, place = os.path.abspath(found), os.getcwd()
         if model is not None and os.path.exists(model):
             model = os.path.abspath(model)
+            place = place if args or settings else ""
         command = [found, "serve", "--log", "warn", *(["--model", str(model)] if model is not None else []), *args]
-        self._directory = Path(directory) if directory is not None else _shared_directory(command, scope)
+        asked = [command, scope, sorted(settings.items()), place]
+        self._directory = Path(directory) if directory is not None else _shared_directory(asked)
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         socket = self._directory / "server.sock"
         if len(os.fsencode(socket)) > _MAX_SOCKET_PATH_BYTES:
@@ -167,19 +171,14 @@ def local_server(**arguments: Any) -> LocalServer:
     return LocalServer(**arguments)
 
 
-def _shared_directory(command: Sequence[str], scope: str) -> Path:
+def _shared_directory(asked: object) -> Path:
     """A directory that only this user may enter, of the same name in every process that asks for the same server."""
     parent = Path(tempfile.gettempdir()) / f"tasnif-{os.getuid()}"
     parent.mkdir(mode=0o700, exist_ok=True)
     entry = parent.lstat()
     if not stat.S_ISDIR(entry.st_mode) or entry.st_uid != os.getuid() or entry.st_mode & 0o077:
         raise ServerStartError(f"{parent} is not a directory of this user alone; give another one as directory=…")
-    # What else decides which model the server finds, and how it runs it.
-    of_server = {name for name in os.environ if name.startswith("TASNIF_")} - {"TASNIF_BINARY"}
-    settings = [(name, os.environ[name]) for name in sorted(of_server)]
-    place = "" if "--model" in command else os.getcwd()
-    key = json.dumps([*command, scope, settings, place])
-    return parent / hashlib.sha256(key.encode()).hexdigest()[:16]
+    return parent / hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:16]
 
 
 def _try_lock(descriptor: int, kind: int) -> bool:
