@@ -59,9 +59,16 @@ impl<A: Unscaled> Attention<A> {
         }
     }
 
-    /// Queries, keys and values as [`attend`](Self::attend) reads them.
-    pub(super) fn convert(&self, values: &[f32], out: &mut [A::Activation]) {
-        self.products.convert(values, out);
+    /// Of queries, keys and values, rows of `width` as [`attend`](Self::attend) reads them, to the first
+    /// values of rows of `out`, one every `stride`.
+    pub(super) fn convert_part(
+        &self,
+        values: &[f32],
+        width: usize,
+        out: &mut [A::Activation],
+        stride: usize,
+    ) {
+        self.products.convert_part(values, width, out, stride);
     }
 
     /// Attention of head `head` for `queries`, `hidden` wide, a row every `stride`. `qkv` are the

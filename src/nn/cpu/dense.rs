@@ -1,6 +1,6 @@
 //! A linear layer by itself, in f32.
 
-use super::kernels::{F32, Input, Packed};
+use super::kernels::{F32, Input, Operand, Packed};
 use crate::bundle::{BundleError, Weights};
 
 /// A linear layer for one row at a time.
@@ -30,7 +30,8 @@ impl Dense {
     /// `[inputs]` to `[outputs]`.
     pub(in crate::nn) fn forward(&self, row: &[f32]) -> Vec<f32> {
         let mut out = vec![0.0; self.layer.width()];
-        self.layer.forward(row, row.len(), &mut out, &mut Input::default(), |_, _| ());
+        let source = Operand::Values(row, row.len());
+        self.layer.forward(source, &mut out, self.layer.width(), &mut Input::default());
         out.truncate(self.outputs);
         out
     }

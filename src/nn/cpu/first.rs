@@ -6,7 +6,7 @@
 //! since the weights `p` add up to 1. So a row meets two vectors a head, in place of the matrices `K` and `V`.
 
 use super::attention::{Attention, Context, Shape};
-use super::kernels::{Aligned, F32, Input, Kernel, Packed, Rows, Unscaled};
+use super::kernels::{Aligned, F32, Input, Kernel, Operand, Packed, Rows, Unscaled};
 use super::layer::{AfterAttention, Piece, Workspace};
 
 /// Sequences that go through a head at once: their `Kᵀ q` of all heads should stay in the second cache.
@@ -99,7 +99,7 @@ impl<K: Kernel> FirstRowLayer<K> {
 
         let width = self.query.width();
         queries.at_least((count + 1) * width);
-        self.query.forward(firsts, size, queries, input, |_, _| ());
+        self.query.forward(Operand::Values(firsts, size), queries, width, input);
 
         let padded = self.heads.first().map_or(0, |head| head.key.width());
         directions.at_least(heads * count * padded);
@@ -107,7 +107,7 @@ impl<K: Kernel> FirstRowLayer<K> {
         for (index, (head, out)) in self.heads.iter().zip(outs).enumerate() {
             let start = index * head_size;
             let queries = queries.get(start..start + count * width).unwrap_or_default();
-            head.key.forward(queries, width, out, input, |_, _| ());
+            head.key.forward(Operand::Values(queries, width), out, padded, input);
         }
 
         means.at_least((count + 1) * heads * size);
@@ -127,10 +127,11 @@ impl<K: Kernel> FirstRowLayer<K> {
         for (index, head) in self.heads.iter().enumerate() {
             let (start, stride) = (index * size, heads * size);
             let means = means.get(start..start + count * stride).unwrap_or_default();
-            values.at_least(count * head.value.width());
-            head.value.forward(means, stride, values, input, |_, _| ());
+            let width = head.value.width();
+            values.at_least(count * width);
+            head.value.forward(Operand::Values(means, stride), values, width, input);
             let columns = index * head_size..(index + 1) * head_size;
-            let rows = values.chunks_exact(head.value.width()).take(count);
+            let rows = values.chunks_exact(width).take(count);
             for (row, context) in rows.zip(context.chunks_exact_mut(size)) {
                 let columns = context.get_mut(columns.clone()).unwrap_or_default();
                 columns.iter_mut().zip(row).for_each(|(place, value)| *place = *value);

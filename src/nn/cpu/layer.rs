@@ -6,8 +6,8 @@ use std::ops::Range;
 
 use super::attention::{Attention, Shape};
 use super::first::FirstRowMemory;
-use super::kernels::{Aligned, Input, Kernel, Packed, Unscaled};
-use super::math::gelu;
+use super::inner::Inner;
+use super::kernels::{Aligned, Input, Kernel, Operand, Packed, Unscaled, row_stride};
 use super::norm::Norm;
 
 /// Rows whose queries, keys and values are computed before attention reads them, unless one
@@ -38,13 +38,13 @@ pub(super) struct Workspace<K: Kernel, A: Unscaled> {
     attention: Attention<A>,
     /// Of a layer that computes first rows alone.
     pub(super) first: FirstRowMemory,
-    /// `[block, stride]`, unless attention is in f32.
-    qkv: Aligned<f32>,
     /// `[rows, hidden]`.
     pub(super) context: Aligned<f32>,
-    /// `[block, intermediate]`.
-    inner: Aligned<f32>,
-    /// `[block, hidden]`.
+    inner: Inner<K>,
+    /// Of a panel, `[block, panel width]`, before they are converted: rows that lie far apart would be
+    /// in no nearer cache than the second.
+    results: Aligned<f32>,
+    /// `[block, hidden]`, a row every [`row_stride`].
     update: Aligned<f32>,
 }
 
@@ -56,9 +56,9 @@ impl<K: Kernel, A: Unscaled> Workspace<K, A> {
             input: Input::default(),
             attention: Attention::new(attention),
             first: FirstRowMemory::new(),
-            qkv: empty(),
             context: empty(),
-            inner: empty(),
+            inner: Inner::new(),
+            results: empty(),
             update: empty(),
         }
     }
@@ -122,16 +122,20 @@ impl<K: Kernel> Layer<K> {
         let blocks = hidden.chunks(block * shape.hidden).zip(qkv.chunks_mut(block * shape.stride));
         for (hidden, qkv) in blocks {
             pause();
-            let input = &mut workspace.input;
-            if let Some(qkv) = A::as_f32_mut(qkv) {
-                self.qkv.forward(hidden, shape.hidden, qkv, input, |_, _| ());
-                continue;
-            }
-            workspace.qkv.at_least(block * shape.stride);
-            let out = &mut workspace.qkv;
-            self.qkv.forward(hidden, shape.hidden, out, input, |_, _| ());
-            let values = hidden.len() / shape.hidden * shape.stride;
-            workspace.attention.convert(workspace.qkv.get(..values).unwrap_or_default(), qkv);
+            let Workspace { input, attention, results, .. } = &mut *workspace;
+            let source = Operand::Values(hidden, shape.hidden);
+            let width = self.qkv.kernel().panel_width();
+            let results = room(results, hidden.len() / shape.hidden * width);
+            self.qkv.by_panel(source, input, |first, multiply| {
+                let qkv = qkv.get_mut(first..).unwrap_or_default();
+                match A::as_f32_mut(qkv) {
+                    Some(qkv) => multiply(qkv, shape.stride),
+                    None => {
+                        multiply(results, width);
+                        attention.convert_part(results, width, qkv, shape.stride);
+                    }
+                }
+            });
         }
     }
 
@@ -163,29 +167,37 @@ impl<K: Kernel> AfterAttention<K> {
         workspace: &mut Workspace<K, A>,
         pause: &mut dyn FnMut(),
     ) {
-        let Workspace { input, context, inner, update, .. } = workspace;
+        let Workspace { input, context, inner, results, update, .. } = workspace;
         let exact = K::EXACT || input.closely;
         let block = block::<K>(hidden.len() / shape.hidden);
-        update.at_least(block * self.output.width().max(self.attention_output.width()));
-        inner.at_least(block * self.intermediate.width());
+        let stride = row_stride::<f32>(self.output.width().max(self.attention_output.width()));
+        update.at_least(block * stride);
         let blocks =
             hidden.chunks_mut(block * shape.hidden).zip(context.chunks(block * shape.hidden));
         for (hidden, context) in blocks {
             pause();
-            let count = hidden.len() / shape.hidden;
             let context = context.get(..hidden.len()).unwrap_or_default();
-            self.attention_output.forward(context, shape.hidden, update, input, |_, _| ());
-            self.attention_norm.add(hidden, update, self.attention_output.width());
+            let source = Operand::Values(context, shape.hidden);
+            self.attention_output.forward(source, update, stride, input);
+            self.attention_norm.add(hidden, update, stride);
 
-            let stride = self.intermediate.width();
-            self.intermediate.forward(hidden, shape.hidden, inner, input, |panel, width| {
-                gelu(panel, count, width, stride, exact);
+            let source = Operand::Values(hidden, shape.hidden);
+            let count = hidden.len() / shape.hidden;
+            inner.begin(count, self.intermediate.width());
+            let kernel = self.intermediate.kernel();
+            self.intermediate.by_panel(source, input, |first, multiply| {
+                inner.fill(kernel, first, results, exact, multiply);
             });
-            let inner = inner.get(..count * stride).unwrap_or_default();
-            self.output.forward(inner, stride, update, input, |_, _| ());
-            self.output_norm.add(hidden, update, self.output.width());
+            self.output.forward(inner.rows(), update, stride, input);
+            self.output_norm.add(hidden, update, stride);
         }
     }
+}
+
+/// The first `count` values of `memory`, which grows to have them.
+pub(super) fn room(memory: &mut Aligned<f32>, count: usize) -> &mut [f32] {
+    memory.at_least(count);
+    memory.get_mut(..count).unwrap_or_default()
 }
 
 /// Attention of all heads for the rows of `pieces`, to `context`, `[rows, hidden]`. Before every

@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use super::attention::Shape;
 use super::encoder::{Embeddings, FusedEncoder};
 use super::first::{FirstRowLayer, Head};
-use super::kernels::{F32, Kernel, Packed, Unscaled};
+use super::kernels::{F32, Kernel, Packed, Unscaled, row_stride};
 use super::layer::{AfterAttention, Layer};
 use super::norm::Norm;
 use crate::bundle::{BundleError, EncoderConfig, Pooling, Weights};
@@ -40,7 +40,8 @@ impl Source<'_> {
             || last.map(|index| self.first_row_layer(kernel, index)).transpose(),
         );
         let (hidden, heads) = (self.config.hidden_size, self.config.heads);
-        let stride = (3 * hidden).next_multiple_of(kernel.panel_width());
+        let stride =
+            row_stride::<A::Activation>((3 * hidden).next_multiple_of(kernel.panel_width()));
         Ok(FusedEncoder {
             embeddings: self.embeddings()?,
             layers: layers?,

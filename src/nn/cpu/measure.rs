@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::attention::{Attention, Shape};
-use super::kernels::{Aligned, Input, Kernel, Packed, Unscaled};
+use super::kernels::{Aligned, Input, Kernel, Operand, Packed, Unscaled, row_stride};
 use super::layer::{AfterAttention, Layer, Piece, Workspace};
 use super::norm::Norm;
 use super::{Visitor, math, with_kernel};
@@ -101,8 +101,9 @@ impl Visitor for Linear<'_> {
         let packed = Packed::new(kernel, self.weights, self.bias, self.inputs);
         let (inputs, mut input, mut out) = (self.inputs, Input::default(), Vec::new());
         Box::new(move |rows| {
-            out.resize(rows.len() / inputs * packed.width(), 0.0);
-            packed.forward(rows, inputs, &mut out, &mut input, |_, _| ());
+            let stride = row_stride::<f32>(packed.width());
+            out.resize(rows.len() / inputs * stride, 0.0);
+            packed.forward(Operand::Values(rows, inputs), &mut out, stride, &mut input);
         })
     }
 }
@@ -169,7 +170,8 @@ impl Visitor for WholeLayer<'_> {
                 output_norm: norm(),
             },
         };
-        let shape = Shape { hidden, head_size: hidden / heads, stride: layer.qkv.width() };
+        let stride = row_stride::<A::Activation>(layer.qkv.width());
+        let shape = Shape { hidden, head_size: hidden / heads, stride };
         let sequences = sequences(self.lengths);
         let mut rows = wave(self.lengths.iter().sum::<usize>() * hidden);
         let (mut qkv, mut workspace) = (Aligned::new(0), Workspace::new(attention));
@@ -195,13 +197,14 @@ impl Visitor for WholeAttention<'_> {
 
     fn visit<K: Kernel, A: Unscaled>(self, _: K, kernel: A) -> Self::Output {
         let LayerSize { hidden, heads, .. } = self.size;
-        let shape = Shape { hidden, head_size: hidden / heads, stride: 3 * hidden };
+        let stride = row_stride::<A::Activation>(3 * hidden);
+        let shape = Shape { hidden, head_size: hidden / heads, stride };
         let mut attention = Attention::new(kernel);
         let values = wave(self.lengths.iter().sum::<usize>() * shape.stride);
         let mut qkv = Aligned::new(values.len());
-        attention.convert(&values, &mut qkv);
+        attention.convert_part(&values, stride, &mut qkv, stride);
         let sequences = sequences(self.lengths);
-        let mut context = vec![0.0; values.len() / 3];
+        let mut context = vec![0.0; values.len() / stride * hidden];
         Box::new(move || {
             for Piece { sequence, .. } in &sequences {
                 let qkv = qkv.get(sequence.start * shape.stride..sequence.end * shape.stride);

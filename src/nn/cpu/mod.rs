@@ -14,6 +14,7 @@ mod attention;
 mod dense;
 mod encoder;
 mod first;
+mod inner;
 mod kernels;
 mod layer;
 mod load;

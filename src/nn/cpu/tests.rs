@@ -87,11 +87,11 @@ fn attend<A: Unscaled>(kernel: A, qkv: &[f32], first: usize, shape: Shape) -> Ve
     let Shape { hidden, head_size, stride } = shape;
     let mut attention = Attention::new(kernel);
     let mut broken = vec![A::Activation::default(); qkv.len() + 33 * stride];
-    attention.convert(&vec![f32::NAN; broken.len()], &mut broken);
+    attention.convert_part(&vec![f32::NAN; broken.len()], stride, &mut broken, stride);
     let rows = broken.len() / stride;
     attention.attend(&broken, &broken, shape, 0, &mut vec![0.0; rows * hidden]);
     let mut converted = vec![A::Activation::default(); qkv.len()];
-    attention.convert(qkv, &mut converted);
+    attention.convert_part(qkv, stride, &mut converted, stride);
     let length = qkv.len() / stride;
     let mut context = vec![f32::NAN; (length - first) * hidden];
     for head in 0..hidden / head_size {

@@ -5,6 +5,13 @@ use std::ops::{Deref, DerefMut};
 /// Bytes of a cache line, and of the widest vector.
 const ALIGNMENT: usize = 64;
 
+/// Values from one row of `len` to the next, so that rows begin at a cache line and do not meet in
+/// few sets of a cache: an odd number of lines.
+pub(in super::super) fn row_stride<T>(len: usize) -> usize {
+    let line = ALIGNMENT / size_of::<T>().max(1);
+    (len.div_ceil(line) | 1) * line
+}
+
 /// Values that begin at a cache line, so that no vector of them crosses one needlessly.
 pub(in super::super) struct Aligned<T> {
     values: Vec<T>,

@@ -42,6 +42,7 @@ impl Kernel for Bf16 {
 
     const GROUP: usize = 1;
     const EXACT: bool = false;
+    const BY_VALUE: bool = true;
     const FASTER: bool = false;
 
     fn name(self) -> &'static str {
@@ -81,6 +82,7 @@ impl Kernel for Bf16 {
             rows,
             depth,
             weights,
+            next: &[],
             bias,
             out,
             out_stride,
@@ -124,6 +126,7 @@ impl Kernel for Bf16Avx512 {
 
     const GROUP: usize = 2;
     const EXACT: bool = false;
+    const BY_VALUE: bool = true;
     const FASTER: bool = true;
 
     fn name(self) -> &'static str {
@@ -140,6 +143,12 @@ impl Kernel for Bf16Avx512 {
         unsafe { narrow(row, out) };
         padding.fill(bf16::ZERO);
         Row::PLAIN
+    }
+
+    /// Rows are short here, so there is no call for each.
+    fn convert_part(self, values: &[f32], width: usize, out: &mut [bf16], stride: usize) {
+        // SAFETY: a value of `Self` exists, so the machine has the instructions.
+        unsafe { narrow_rows(values, width, out, stride) }
     }
 
     fn convert_weights(self, row: &[f32], out: &mut [bf16]) -> Column {
@@ -177,6 +186,7 @@ const SUMS: usize = 2 * PEAK_SUMS;
 /// Rounds values to as many of `out`; what is subnormal may become 0, as which products take it.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bf16")]
+#[inline]
 fn narrow(values: &[f32], out: &mut [bf16]) {
     let (values, rest) = values.as_chunks::<32>();
     let (outs, others) = out.as_chunks_mut::<32>();
@@ -189,6 +199,17 @@ fn narrow(values: &[f32], out: &mut [bf16]) {
         }
     }
     others.convert_from_f32_slice(rest);
+}
+
+/// Rows of `width` values to the first values of those of `out`, one every `stride`.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bf16")]
+fn narrow_rows(values: &[f32], width: usize, out: &mut [bf16], stride: usize) {
+    for (row, out) in values.chunks_exact(width).zip(out.chunks_mut(stride)) {
+        if let Some(out) = out.get_mut(..width) {
+            narrow(row, out);
+        }
+    }
 }
 
 /// See [`Kernel::peak`]. Sums are activations too, or one product would do for all.
@@ -234,9 +255,9 @@ unsafe fn tile<const HEIGHT: usize>(panel: &mut Panel<'_, Bf16Avx512>, row: usiz
         let vector = |values: __m512i| std::mem::transmute::<__m512i, __m512bh>(values);
         let activations = panel.activations.as_ptr().add(row * panel.stride);
         let mut weights = panel.weights.as_ptr();
-        let mut ahead = Ahead::new(panel.weights, row, HEIGHT, panel.rows.len(), panel.depth / 2);
+        let mut ahead = Ahead::new(panel.next, row, HEIGHT, panel.rows.len(), panel.depth / 2);
         for step in (0..panel.depth).step_by(2) {
-            ahead.step();
+            ahead.step(2);
             let columns = [
                 vector(_mm512_loadu_si512(weights.cast())),
                 vector(_mm512_loadu_si512(weights.add(32).cast())),

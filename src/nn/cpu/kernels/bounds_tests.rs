@@ -87,6 +87,7 @@ fn check_product<K: Kernel>(kernel: K, rows: usize, depth: usize, gap: usize) {
         rows: &known,
         depth,
         weights: &weights,
+        next: &weights,
         scales: &scales,
         bias: &bias,
         sums: &sums,

@@ -72,9 +72,19 @@ impl Kernel for F32 {
     fn scope(self) {}
 
     fn multiply(self, (): &mut (), panel: Panel<'_, Self>) {
-        let Panel { activations, stride, depth, weights, bias, out, out_stride, .. } = panel;
+        let Panel { activations, stride, depth, weights, next, bias, out, out_stride, .. } = panel;
         let rows = panel.rows.len();
-        self.product(Product { activations, stride, rows, depth, weights, bias, out, out_stride });
+        self.product(Product {
+            activations,
+            stride,
+            rows,
+            depth,
+            weights,
+            next,
+            bias,
+            out,
+            out_stride,
+        });
     }
 
     fn peak(self, steps: usize) -> usize {
@@ -92,6 +102,7 @@ pub(super) struct Product<'a> {
     pub(super) rows: usize,
     pub(super) depth: usize,
     pub(super) weights: &'a [f32],
+    pub(super) next: &'a [f32],
     pub(super) bias: &'a [f32],
     pub(super) out: &'a mut [f32],
     pub(super) out_stride: usize,
@@ -147,7 +158,7 @@ fn tile<I: Isa, const HEIGHT: usize>(isa: I, product: &mut Product<'_>, row: usi
     let ops = isa.f32();
     let width = ops.len() * VECTORS;
     let mut sums = [[ops.zero(); VECTORS]; HEIGHT];
-    let mut ahead = Ahead::new(product.weights, row, HEIGHT, product.rows, product.depth);
+    let mut ahead = Ahead::new(product.next, row, HEIGHT, product.rows, product.depth);
     // SAFETY: `eval` has seen that `activations` has `depth` values from
     // `r * stride` on for every row `r`, `weights` `depth * width`, `bias` `width`, and `out`
     // `width` from `r * out_stride` on. `row + HEIGHT` is at most the number of rows.
@@ -155,7 +166,7 @@ fn tile<I: Isa, const HEIGHT: usize>(isa: I, product: &mut Product<'_>, row: usi
         let activations = product.activations.as_ptr().add(row * product.stride);
         let mut weights = product.weights.as_ptr();
         for step in 0..product.depth {
-            ahead.step();
+            ahead.step(2);
             let columns: [I::F32; VECTORS] =
                 [ops.load_ptr(weights), ops.load_ptr(weights.add(ops.len()))];
             for (height, sums) in sums.iter_mut().enumerate() {

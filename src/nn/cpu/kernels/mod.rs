@@ -28,7 +28,7 @@ mod tiles;
 #[cfg(target_arch = "x86_64")]
 mod transpose;
 
-pub(super) use self::aligned::Aligned;
+pub(super) use self::aligned::{Aligned, row_stride};
 #[cfg(target_arch = "x86_64")]
 pub(super) use self::amx::{Bf16Amx, Int8Amx};
 pub(super) use self::bf16::Bf16;
@@ -38,7 +38,7 @@ pub(super) use self::f32::F32;
 pub(super) use self::int8::Int8;
 #[cfg(target_arch = "x86_64")]
 pub(super) use self::int8::{Int8Avx2, Int8Avx512Vnni, Int8AvxVnni};
-pub(super) use self::packed::{Input, Packed};
+pub(super) use self::packed::{Input, Operand, Packed};
 pub(super) use self::products::{Products, Rows};
 
 /// One precision on one instruction set. A value of it is the proof that this machine has
@@ -66,6 +66,11 @@ pub(super) trait Kernel: Copy + Send + Sync + 'static {
     /// Whether activations are f32 as they are, not rounded to fewer bits.
     const EXACT: bool;
 
+    /// Whether activations are converted, and one by one, whatever the others in a row are. Then the
+    /// panel is a multiple of [`DEPTH`](Self::DEPTH) wide, so that a row of results has the padding
+    /// of the depth that a product of them asks for.
+    const BY_VALUE: bool = false;
+
     /// The integer that an activation is, if it is one: then what conversion has rounded off can be
     /// multiplied as well, see [`Input::closely`].
     const TO_INTEGER: Option<fn(Self::Activation) -> i32> = None;
@@ -91,6 +96,23 @@ pub(super) trait Kernel: Copy + Send + Sync + 'static {
     /// Activations as the f32 that they are, if so: then a product can be written to them.
     fn as_f32_mut(_activations: &mut [Self::Activation]) -> Option<&mut [f32]> {
         None
+    }
+
+    /// Converts rows of `width` values, one after the other, to the first values of rows of `out`,
+    /// which has one every `stride`: of a kernel that converts [by value](Self::BY_VALUE), some of
+    /// the values of its rows.
+    fn convert_part(
+        self,
+        values: &[f32],
+        width: usize,
+        out: &mut [Self::Activation],
+        stride: usize,
+    ) {
+        for (row, out) in values.chunks_exact(width).zip(out.chunks_mut(stride)) {
+            if let Some(out) = out.get_mut(..width) {
+                self.convert(row, out);
+            }
+        }
     }
 
     /// Converts the weights of one output. `out` may be longer than `row`: the rest is 0.
@@ -189,6 +211,8 @@ pub(super) struct Panel<'a, K: Kernel> {
     pub(super) depth: usize,
     /// `[depth / GROUP, width, GROUP]`.
     pub(super) weights: &'a [K::Weight],
+    /// Those of the panel after it, which may be fetched meanwhile; none if there is none.
+    pub(super) next: &'a [K::Weight],
     /// `[width]`, as are the next two.
     pub(super) scales: &'a [f32],
     pub(super) bias: &'a [f32],
@@ -216,6 +240,7 @@ impl<'a, K: Kernel> Panel<'a, K> {
             rows: self.rows,
             depth: self.depth,
             weights: self.weights,
+            next: self.next,
             scales: self.scales,
             bias: self.bias,
             sums: self.sums,

@@ -1,6 +1,8 @@
 //! Weights packed for a kernel, and the product of rows with all of them.
 
-use super::{Aligned, Extras, Kernel, Panel, Row};
+use std::iter;
+
+use super::{Aligned, Extras, Kernel, Panel, Row, row_stride};
 
 /// The weights and the bias of a linear layer, packed for a kernel.
 pub(in super::super) struct Packed<K: Kernel> {
@@ -60,28 +62,43 @@ impl<K: Kernel> Packed<K> {
         self.bias.len()
     }
 
-    /// The layer of every row into `out`, `[rows, width]`: `rows` has one every `stride` values,
-    /// which may be longer than the inputs. After each panel `then` gets its
-    /// outputs, while they are in the cache: of all rows, from the panel's first output on,
-    /// with [`width`](Self::width) values from one row to the next; and how many they are.
+    /// The kernel that weights are packed for.
+    pub(in super::super) fn kernel(&self) -> K {
+        self.kernel
+    }
+
+    /// The layer of every row into `out`, `[rows, width]`, a row every `out_stride` values.
     pub(in super::super) fn forward(
         &self,
-        rows: &[f32],
-        stride: usize,
+        rows: Operand<'_, K>,
         out: &mut [f32],
+        out_stride: usize,
         input: &mut Input<K>,
-        mut then: impl FnMut(&mut [f32], usize),
+    ) {
+        self.by_panel(rows, input, |first, multiply| {
+            multiply(out.get_mut(first..).unwrap_or_default(), out_stride);
+        });
+    }
+
+    /// The layer of every row, a panel at a time: `each` gets the place of the panel's first output in
+    /// a row of results, and what multiplies all rows with it, into a slice with a row of results
+    /// every so many values.
+    pub(in super::super) fn by_panel(
+        &self,
+        rows: Operand<'_, K>,
+        input: &mut Input<K>,
+        mut each: impl FnMut(usize, &mut dyn FnMut(&mut [f32], usize)),
     ) {
         let closely = K::TO_INTEGER.filter(|_| input.closely);
         let Input { converted, rounded_off, row, expanded, more, zeros, .. } = input;
-        let (activations, stride) = match K::as_activations(rows) {
-            Some(activations) => {
+        let (activations, stride) = match rows.converted() {
+            Some((activations, stride)) => {
                 converted.rows.clear();
-                converted.rows.resize(rows.len() / stride, Row::PLAIN);
+                converted.rows.resize(activations.len() / stride, Row::PLAIN);
                 (activations, stride)
             }
             None => {
-                let rows = rows.chunks_exact(stride).filter_map(|row| row.get(..self.inputs));
+                let rows = rows.values().filter_map(|row| row.get(..self.inputs));
                 converted.convert(self.kernel, rows.clone(), self.depth);
                 if let Some(to_integer) = closely {
                     rounded_off.convert_rest(
@@ -93,7 +110,7 @@ impl<K: Kernel> Packed<K> {
                         row,
                     );
                 }
-                (&*converted.values, self.depth)
+                (&*converted.values, row_stride::<K::Activation>(self.depth))
             }
         };
         let mut scope = self.kernel.scope();
@@ -102,13 +119,14 @@ impl<K: Kernel> Packed<K> {
             zeros.resize(width, 0.0);
             more.resize(converted.rows.len() * width, 0.0);
         }
-        let weights = self.weights.chunks_exact(width * self.depth);
+        let size = width * self.depth;
+        let weights = self.weights.chunks_exact(size);
+        let nexts = self.weights.chunks_exact(size).skip(1).chain(iter::once(&[][..]));
         let scales = self.scales.chunks_exact(width);
         let columns = scales.zip(self.bias.chunks_exact(width)).zip(self.sums.chunks_exact(width));
-        let panels = weights.zip(columns).zip(&self.extras);
-        for (panel, ((weights, ((scales, bias), sums)), extras)) in panels.enumerate() {
-            let Some(out) = out.get_mut(panel * width..) else { return };
-            let mut multiply = |(activations, stride), rows, bias, out: &mut [f32], out_stride| {
+        let panels = weights.zip(nexts).zip(columns).zip(&self.extras);
+        for (panel, (((weights, next), ((scales, bias), sums)), extras)) in panels.enumerate() {
+            let mut multiply = |activations, rows, bias, next, out: &mut [f32], out_stride| {
                 let (kernel, depth, expanded) = (self.kernel, self.depth, &mut *expanded);
                 kernel.multiply(
                     &mut scope,
@@ -118,6 +136,7 @@ impl<K: Kernel> Packed<K> {
                         rows,
                         depth,
                         weights,
+                        next,
                         scales,
                         bias,
                         sums,
@@ -128,16 +147,45 @@ impl<K: Kernel> Packed<K> {
                     },
                 );
             };
-            multiply((activations, stride), &converted.rows, bias, &mut *out, self.width());
-            if closely.is_some() {
-                let rest = (&*rounded_off.values, self.depth);
-                multiply(rest, &rounded_off.rows, zeros, more, width);
-                for (out, more) in out.chunks_mut(self.width()).zip(more.chunks_exact(width)) {
-                    out.iter_mut().zip(more).for_each(|(out, more)| *out += more);
+            each(panel * width, &mut |out, out_stride| {
+                multiply(activations, &converted.rows, bias, next, &mut *out, out_stride);
+                if closely.is_some() {
+                    multiply(&rounded_off.values, &rounded_off.rows, zeros, &[], more, width);
+                    for (out, more) in out.chunks_mut(out_stride).zip(more.chunks_exact(width)) {
+                        out.iter_mut().zip(more).for_each(|(out, more)| *out += more);
+                    }
                 }
-            }
-            then(out, width);
+            });
         }
+    }
+}
+
+/// The rows that a layer is applied to, and how many values are from one to the next.
+#[derive(Clone, Copy)]
+pub(in super::super) enum Operand<'a, K: Kernel> {
+    /// Of each, the first are the inputs.
+    Values(&'a [f32], usize),
+    /// As the kernel reads them, which converts [by value](Kernel::BY_VALUE): of each, the first are
+    /// the inputs and the padding of the depth.
+    Converted(&'a [K::Activation], usize),
+}
+
+impl<'a, K: Kernel> Operand<'a, K> {
+    /// Those that need not be converted.
+    fn converted(self) -> Option<(&'a [K::Activation], usize)> {
+        match self {
+            Self::Values(values, stride) => Some((K::as_activations(values)?, stride)),
+            Self::Converted(activations, stride) => Some((activations, stride)),
+        }
+    }
+
+    /// Those that need to be.
+    fn values(self) -> impl Iterator<Item = &'a [f32]> + Clone {
+        let (values, stride) = match self {
+            Self::Values(values, stride) => (values, stride),
+            Self::Converted(_, stride) => (&[][..], stride),
+        };
+        values.chunks_exact(stride)
     }
 }
 
@@ -174,24 +222,25 @@ impl<K: Kernel> Default for Input<K> {
 
 /// Rows converted for a kernel.
 struct Converted<K: Kernel> {
-    /// `[rows, depth]`.
+    /// `[rows, depth]`, a row every [`row_stride`] values.
     values: Aligned<K::Activation>,
     /// `[rows]`.
     rows: Vec<Row>,
 }
 
 impl<K: Kernel> Converted<K> {
-    /// Converts rows, padded to `depth`.
+    /// Converts rows, each padded to `depth`.
     fn convert<'a>(
         &mut self,
         kernel: K,
         rows: impl Iterator<Item = &'a [f32]> + Clone,
         depth: usize,
     ) {
-        self.values.at_least(rows.clone().count() * depth);
+        let stride = row_stride::<K::Activation>(depth);
+        self.values.at_least(rows.clone().count() * stride);
         self.rows.clear();
-        for (row, values) in rows.zip(self.values.chunks_exact_mut(depth)) {
-            self.rows.push(kernel.convert(row, values));
+        for (row, values) in rows.zip(self.values.chunks_exact_mut(stride)) {
+            self.rows.push(kernel.convert(row, values.get_mut(..depth).unwrap_or_default()));
         }
     }
 
@@ -205,12 +254,14 @@ impl<K: Kernel> Converted<K> {
         to_integer: fn(K::Activation) -> i32,
         rest: &mut Vec<f32>,
     ) {
-        self.values.at_least(converted.rows.len() * depth);
+        let stride = row_stride::<K::Activation>(depth);
+        self.values.at_least(converted.rows.len() * stride);
         self.rows.clear();
-        let converted = converted.values.chunks_exact(depth).zip(&converted.rows);
+        let converted = converted.values.chunks_exact(stride).zip(&converted.rows);
         for ((row, (values, of)), out) in
-            rows.zip(converted).zip(self.values.chunks_exact_mut(depth))
+            rows.zip(converted).zip(self.values.chunks_exact_mut(stride))
         {
+            let out = out.get_mut(..depth).unwrap_or_default();
             rest.clear();
             rest.extend(row.iter().zip(values).map(|(value, converted)| {
                 value - (to_integer(*converted) - of.zero) as f32 * of.scale

@@ -50,6 +50,17 @@ impl<A: Unscaled> Products<A> {
         }
     }
 
+    /// See [`Kernel::convert_part`](super::Kernel::convert_part).
+    pub(in super::super) fn convert_part(
+        &self,
+        values: &[f32],
+        width: usize,
+        out: &mut [A::Activation],
+        stride: usize,
+    ) {
+        self.kernel.convert_part(values, width, out, stride);
+    }
+
     /// Values that a row of results has for `outputs`: these, padded to whole panels.
     pub(in super::super) fn width(&self, outputs: usize) -> usize {
         outputs.next_multiple_of(self.kernel.panel_width())
@@ -149,6 +160,7 @@ impl<A: Unscaled> Products<A> {
                     rows: &self.rows,
                     depth,
                     weights,
+                    next: &[],
                     scales: &self.ones,
                     bias: &self.zeros,
                     sums: &self.sums,

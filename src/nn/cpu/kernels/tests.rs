@@ -46,6 +46,10 @@ fn put_on_steps(weights: &mut [f32], inputs: usize) {
     }
 }
 
+fn bits(values: &[f32]) -> Vec<u32> {
+    values.iter().map(|value| value.to_bits()).collect()
+}
+
 impl Case {
     /// What `kernel` makes of the rows, `[rows, outputs]`.
     fn forward<K: Kernel>(&self, kernel: K) -> Vec<f32> {
@@ -69,7 +73,7 @@ impl Case {
         let broken = vec![f32::NAN; 200 * 70];
         let mut out = vec![0.0; 70 * kernel.panel_width()];
         let before = Packed::new(kernel, &[1.0; 200], &[0.0], 200);
-        before.forward(&broken, 200, &mut out, &mut input, |_, _| ());
+        before.forward(Operand::Values(&broken, 200), &mut out, kernel.panel_width(), &mut input);
 
         input.closely = closely;
         let packed = Packed::new(kernel, &self.weights, &self.bias, self.inputs);
@@ -77,7 +81,28 @@ impl Case {
         let padded: Vec<f32> =
             rows.chunks_exact(self.inputs).flat_map(|row| [row, &[f32::NAN; 7]].concat()).collect();
         let mut out = vec![f32::NAN; padded.len() / stride * packed.width()];
-        packed.forward(&padded, stride, &mut out, &mut input, |_, _| ());
+        packed.forward(Operand::Values(&padded, stride), &mut out, packed.width(), &mut input);
+        if K::BY_VALUE {
+            // A panel's width at a time, into memory that had what is not a number.
+            let width = kernel.panel_width();
+            let stride = self.inputs.next_multiple_of(width) + 3 * K::GROUP;
+            let broken = vec![f32::NAN; rows.len() / self.inputs * stride];
+            let mut activations = vec![K::Activation::default(); broken.len()];
+            kernel.convert_part(&broken, stride, &mut activations, stride);
+            for first in (0..self.inputs).step_by(width) {
+                let part = |row: &[f32]| {
+                    let mut part = row[first..row.len().min(first + width)].to_vec();
+                    part.resize(width, 0.0);
+                    part
+                };
+                let part: Vec<f32> = rows.chunks_exact(self.inputs).flat_map(part).collect();
+                kernel.convert_part(&part, width, &mut activations[first..], stride);
+            }
+            let converted = Operand::Converted(&activations, stride);
+            let mut again = vec![f32::NAN; out.len()];
+            packed.forward(converted, &mut again, packed.width(), &mut input);
+            assert_eq!(bits(&again), bits(&out), "{}: converted before", kernel.name());
+        }
         out.chunks_exact(packed.width()).flat_map(|row| &row[..self.bias.len()]).copied().collect()
     }
 

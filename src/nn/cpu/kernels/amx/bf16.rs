@@ -3,6 +3,7 @@
 
 use half::bf16;
 
+use super::super::ahead::Ahead;
 use super::super::bf16::Bf16Avx512;
 use super::super::{Column, Kernel, Panel, Row, Rows, Unscaled};
 use super::{
@@ -30,6 +31,7 @@ impl Kernel for Bf16Amx {
     const DEPTH: usize = ROW_BYTES / size_of::<bf16>();
     const BLOCK: usize = 192;
     const EXACT: bool = false;
+    const BY_VALUE: bool = true;
     const FASTER: bool = true;
 
     fn name(self) -> &'static str {
@@ -42,6 +44,10 @@ impl Kernel for Bf16Amx {
 
     fn convert(self, row: &[f32], out: &mut [bf16]) -> Row {
         self.0.convert(row, out)
+    }
+
+    fn convert_part(self, values: &[f32], width: usize, out: &mut [bf16], stride: usize) {
+        self.0.convert_part(values, width, out, stride);
     }
 
     fn convert_weights(self, row: &[f32], out: &mut [bf16]) -> Column {
@@ -94,7 +100,10 @@ unsafe fn multiply(tiles: &mut Tiles, panel: &mut Panel<'_, Bf16Amx>) {
                 stride: stride * size_of::<bf16>(),
                 weights: panel.weights.as_ptr().cast(),
             };
-            for step in 0..panel.depth / Bf16Amx::DEPTH {
+            let steps = panel.depth / Bf16Amx::DEPTH;
+            let mut ahead = Ahead::new(panel.next, first, 2 * ROWS, rows, steps);
+            for step in 0..steps {
+                ahead.step(usize::MAX);
                 multiply_bf16(source, step);
             }
             let out = panel.out.as_mut_ptr();

@@ -8,6 +8,7 @@ use std::arch::x86_64::{
     _mm512_sub_epi32,
 };
 
+use super::super::ahead::Ahead;
 use super::super::int8::Int8Avx512Vnni;
 use super::super::{Column, Kernel, Panel, Row};
 use super::{
@@ -33,7 +34,7 @@ impl Kernel for Int8Amx {
 
     const GROUP: usize = Int8Avx512Vnni::GROUP;
     const DEPTH: usize = ROW_BYTES;
-    const BLOCK: usize = 96;
+    const BLOCK: usize = 192;
     const EXACT: bool = false;
     const TO_INTEGER: Option<fn(u8) -> i32> = Some(i32::from);
     const FASTER: bool = true;
@@ -103,7 +104,10 @@ unsafe fn multiply(scope: &mut Scope, panel: &mut Panel<'_, Int8Amx>) {
                 stride,
                 weights: panel.weights.as_ptr().cast(),
             };
-            for step in 0..panel.depth / ROW_BYTES {
+            let steps = panel.depth / ROW_BYTES;
+            let mut ahead = Ahead::new(panel.next, first, 2 * ROWS, rows, steps);
+            for step in 0..steps {
+                ahead.step(usize::MAX);
                 multiply_bytes(source, step);
             }
             let (out, other_out) = (sums.as_mut_ptr().cast(), other_sums.as_mut_ptr().cast());

@@ -83,9 +83,9 @@ macro_rules! int8 {
                     let mut weights = panel.weights.as_ptr();
                     let steps = panel.depth / GROUP;
                     let mut ahead =
-                        Ahead::new(panel.weights, row, HEIGHT, panel.rows.len(), steps);
+                        Ahead::new(panel.next, row, HEIGHT, panel.rows.len(), steps);
                     for step in (0..panel.depth).step_by(GROUP) {
-                        ahead.step();
+                        ahead.step(2);
                         let columns =
                             [$load(weights.cast()), $load(weights.add(4 * $lanes).cast())];
                         for (height, sums) in sums.iter_mut().enumerate() {
