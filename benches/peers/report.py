@@ -1,6 +1,7 @@
 """Raw runs -> medians and ratios, a table (Markdown), the raw figures (JSON) and a chart (SVG)."""
 
 import json
+import shlex
 from statistics import median
 
 import chart
@@ -126,7 +127,7 @@ def machine(result):
             ["model", f"{model['name']}, weights {model['sha256'][:12]}"],
             ["Tasnif", f"commit {result['commit']}"],
             ["run", f"{result['started']}, {rounds}"],
-            ["command", f"`{' '.join(result['command'])}`"],
+            ["command", f"`{shlex.join(result['command'])}`"],
         ],
     )
 

@@ -30,10 +30,11 @@ TRIALS = {
     "topics weigh alike": ["--class-weights", "0"],
     "no careless spelling": ["--noisy", "0"],
     "masked-language training first": [],
+    "masked-language training over every article first": [],
     # As many steps as the control's: a third of the rows that they read are self-taught.
     "self-taught": ["--self-taught", "0.5", "--epochs", "0.9"],
 }
-MASKED_STEPS = {"masked-language training first": 400}
+MASKED_STEPS = {"masked-language training first": 400, "masked-language training over every article first": 2400}
 TEACHERS = {"self-taught": ["control", "another seed"]}
 
 
