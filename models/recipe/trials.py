@@ -34,6 +34,7 @@ TRIALS = {
     # As many steps as the control's: a third of the rows that they read are self-taught.
     "self-taught": ["--self-taught", "0.5", "--epochs", "0.9"],
 }
+# Each article is read once at most, so 2,400 are all that the articles fill: 2,320.
 MASKED_STEPS = {"masked-language training first": 400, "masked-language training over every article first": 2400}
 TEACHERS = {"self-taught": ["control", "another seed"]}
 
