@@ -25,6 +25,19 @@ fn built_in_documents_pass_in_f32_and_have_a_table() {
 }
 
 #[test]
+fn the_models_that_ship_pass_the_gate_in_every_precision() {
+    for name in ["tasnif-base", "tasnif-mini"] {
+        let model = format!("{}/models/{name}", env!("CARGO_MANIFEST_DIR"));
+        let output = run(&["verify", "--model", &model, "--json", "-"], "");
+        assert_eq!(code(&output), Some(0), "{name}: {}", stderr(&output));
+        let results: Value = serde_json::from_str(stdout(&output)).expect("nothing but JSON");
+        let compared = results["sets"][0]["precisions"].as_array().expect("precisions");
+        let names: Vec<_> = compared.iter().map(|found| found["precision"].as_str()).collect();
+        assert_eq!(names, [Some("f32"), Some("bf16"), Some("int8")], "{name}");
+    }
+}
+
+#[test]
 fn files_are_read_with_their_labels_and_the_json_has_all_of_it() {
     let (dir, model) = bundle();
     let data = rows(dir.path(), 20);

@@ -7,21 +7,18 @@ use super::cpu::Dense;
 use super::encoder::{Compute, EncodeError, Encoder, PackedTokens, Rows};
 use crate::bundle::{Bundle, HeadKind, Pooling, Task};
 
-/// How near two labels' logits may be before a short sequence is encoded again, where the encoder
-/// has a closer way. The difference of two logits of tasnif-base is off by 0.06 in int8 (root mean
-/// square, tweets), and by 0.03 in whole articles.
+/// How near two labels' logits may be before a sequence is encoded again, where the encoder has a
+/// closer way. The difference of two logits of tasnif-base is off by 0.06 in int8 (root mean
+/// square, tweets), and by 0.03 in whole articles, of which some 3 % are so near, tweets 8 %: one
+/// limit does for both.
 const UNDECIDED: f32 = 0.08;
-
-/// Tokens of a short sequence, at most: a headline or a tweet, whose few tokens average out less
-/// of what is rounded.
-const SHORT: usize = 96;
 
 /// An encoder with the heads of every task: one pass answers all of them. Its rows
 /// are the logits of all tasks, one after the other in the bundle's order.
 ///
-/// Short sequences that the encoder's precision leaves undecided are encoded again, closely, so
-/// that a label is seldom another than in f32. Which they are hangs on a sequence alone, so a
-/// batch still equals its single runs.
+/// Sequences that the encoder's precision leaves undecided are encoded again, closely, so that a
+/// label is seldom another than in f32. Which they are hangs on a sequence alone, so a batch still
+/// equals its single runs.
 pub struct MultiHead {
     encoder: Box<dyn Encoder>,
     heads: Vec<Head>,
@@ -56,8 +53,7 @@ impl MultiHead {
         pooled.iter().flat_map(|row| self.heads.iter().flat_map(|head| head.forward(row))).collect()
     }
 
-    /// Replaces the logits, `[sequences, width]`, of the short sequences that are undecided in
-    /// some task.
+    /// Replaces the logits, `[sequences, width]`, of the sequences that are undecided in some task.
     fn decide(
         &self,
         batch: &PackedTokens,
@@ -70,7 +66,7 @@ impl MultiHead {
         let mut again = PackedTokens::new();
         let rows = logits.chunks_exact_mut(self.width).zip(batch.iter());
         let mut undecided: Vec<&mut [f32]> = rows
-            .filter(|(row, sequence)| sequence.len() <= SHORT && self.is_undecided(row))
+            .filter(|(row, _)| self.is_undecided(row))
             .map(|(row, sequence)| {
                 again.push(sequence);
                 row
