@@ -170,8 +170,8 @@ fn values_of_config_json_that_do_not_work_are_refused_by_key() {
     let cases: [(&str, Value, &str); 13] = [
         (
             "model_type",
-            json!("electra"),
-            "expected \"bert\", \"roberta\" or \"xlm-roberta\"; found \"electra\"",
+            json!("deberta-v2"),
+            "expected \"bert\", \"roberta\", \"xlm-roberta\" or \"electra\"; found \"deberta-v2\"",
         ),
         (
             "hidden_act",
@@ -314,7 +314,7 @@ fn heads_and_embeddings_of_another_shape_or_type_are_refused_by_name() {
     assert_eq!(
         refusal(written(&tiny)),
         "model.safetensors: tensor embeddings.word_embeddings.weight: expected it, alone or after \
-         `bert.` or `roberta.`; found no such tensor"
+         `bert.`, `roberta.` or `electra.`; found no such tensor"
     );
     let directory = written(&Tiny::bundle());
     let path = directory.path().join("model.safetensors");

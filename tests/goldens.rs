@@ -47,6 +47,11 @@ fn an_xlm_roberta_classifier_with_unigram_tokens_equals_transformers() {
 }
 
 #[test]
+fn an_electra_classifier_equals_transformers() {
+    compare(&goldens("tiny-electra"), &goldens("tiny-electra/golden.json"));
+}
+
+#[test]
 fn the_shipped_models_equal_transformers() {
     let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("models");
     for name in ["tasnif-base", "tasnif-mini"] {

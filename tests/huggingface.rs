@@ -36,6 +36,21 @@ fn an_xlm_roberta_directory_has_the_roberta_head() {
 }
 
 #[test]
+fn an_electra_directory_has_a_head_of_its_own_and_no_projection() {
+    let mut tiny = Tiny::electra(&["a", "b", "c"]);
+    let bundle = load(&tiny).expect("it loads");
+    assert_eq!(bundle.config.architecture, Architecture::Electra);
+    assert_eq!(bundle.tasks[0].head, HeadKind::Electra);
+    nn::load(&bundle, PrecisionChoice::default()).expect("it can run");
+    // ELECTRA small projects narrower embeddings, which is the default too.
+    tiny.config["embedding_size"] = json!(16);
+    let expected = "config.json: embedding_size: expected hidden_size, 32 (as base and large have)";
+    assert_eq!(refusal(&tiny), format!("{expected}; found 16"));
+    tiny.config.as_object_mut().expect("an object").remove("embedding_size");
+    assert_eq!(refusal(&tiny), format!("{expected}; found 128"));
+}
+
+#[test]
 fn a_roberta_directory_loads_too() {
     let mut tiny = Tiny::xlm_roberta(&["a", "b"]);
     tiny.config["model_type"] = json!("roberta");
@@ -94,7 +109,8 @@ fn a_class_that_is_not_supported_is_refused_with_those_that_are() {
         let message = refusal(&tiny);
         let expected = "config.json: architectures: expected one of \
                         BertForSequenceClassification, RobertaForSequenceClassification, \
-                        XLMRobertaForSequenceClassification that matches model_type \"bert\"";
+                        XLMRobertaForSequenceClassification, ElectraForSequenceClassification that \
+                        matches model_type \"bert\"";
         assert!(message.starts_with(expected), "{message}");
     }
 }

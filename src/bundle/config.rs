@@ -21,6 +21,8 @@ pub enum Architecture {
     Roberta,
     /// XLM-RoBERTa: RoBERTa's encoder with another vocabulary.
     XlmRoberta,
+    /// The discriminator of ELECTRA: BERT's encoder, taught otherwise.
+    Electra,
 }
 
 impl Architecture {
@@ -29,6 +31,7 @@ impl Architecture {
             "bert" => Some(Self::Bert),
             "roberta" => Some(Self::Roberta),
             "xlm-roberta" => Some(Self::XlmRoberta),
+            "electra" => Some(Self::Electra),
             _ => None,
         }
     }
@@ -40,6 +43,7 @@ impl fmt::Display for Architecture {
             Self::Bert => "bert",
             Self::Roberta => "roberta",
             Self::XlmRoberta => "xlm-roberta",
+            Self::Electra => "electra",
         })
     }
 }
@@ -120,6 +124,9 @@ pub fn positions(first: usize, ids: &[u32]) -> impl Iterator<Item = usize> + '_ 
 pub(super) struct ConfigFile {
     model_type: String,
     vocab_size: usize,
+    /// Values in a row of ELECTRA's embeddings; the others have no such key.
+    #[serde(default = "default_embedding_size")]
+    embedding_size: usize,
     hidden_size: usize,
     num_hidden_layers: usize,
     num_attention_heads: usize,
@@ -169,7 +176,7 @@ impl ConfigFile {
             })
         };
         let Some(architecture) = Architecture::of(&self.model_type) else {
-            let expected = "\"bert\", \"roberta\" or \"xlm-roberta\"".to_owned();
+            let expected = "\"bert\", \"roberta\", \"xlm-roberta\" or \"electra\"".to_owned();
             return invalid("model_type", expected, format!("{:?}", self.model_type));
         };
         if self.hidden_act != "gelu" {
@@ -204,12 +211,16 @@ impl ConfigFile {
             let expected = format!("a divisor of hidden_size, {}", self.hidden_size);
             return invalid("num_attention_heads", expected, self.num_attention_heads.to_string());
         }
+        if architecture == Architecture::Electra && self.embedding_size != self.hidden_size {
+            let expected = format!("hidden_size, {} (as base and large have)", self.hidden_size);
+            return invalid("embedding_size", expected, self.embedding_size.to_string());
+        }
         if !(self.layer_norm_eps > 0.0 && self.layer_norm_eps < 1.0) {
             let expected = "a number between 0 and 1".to_owned();
             return invalid("layer_norm_eps", expected, self.layer_norm_eps.to_string());
         }
         let first_position = match architecture {
-            Architecture::Bert => 0,
+            Architecture::Bert | Architecture::Electra => 0,
             // RoBERTa counts positions from the row after that of the padding.
             Architecture::Roberta | Architecture::XlmRoberta => {
                 let pad = self.pad_token_id.unwrap_or(1);
@@ -240,6 +251,10 @@ impl ConfigFile {
 
 fn default_type_vocab_size() -> usize {
     2
+}
+
+fn default_embedding_size() -> usize {
+    128
 }
 
 fn default_layer_norm_eps() -> f64 {

@@ -12,10 +12,11 @@ use super::{
 use crate::text::Profile;
 
 /// Classes of Hugging Face transformers that can be loaded.
-const CLASSES: [(&str, Architecture); 3] = [
+const CLASSES: [(&str, Architecture); 4] = [
     ("BertForSequenceClassification", Architecture::Bert),
     ("RobertaForSequenceClassification", Architecture::Roberta),
     ("XLMRobertaForSequenceClassification", Architecture::XlmRoberta),
+    ("ElectraForSequenceClassification", Architecture::Electra),
 ];
 
 /// Window of a model whose tokenizer does not say how long its texts may be.
@@ -46,6 +47,7 @@ pub(super) fn classifier(
     let head = match encoder.architecture {
         Architecture::Bert => HeadKind::BertPooler,
         Architecture::Roberta | Architecture::XlmRoberta => HeadKind::Roberta,
+        Architecture::Electra => HeadKind::Electra,
     };
     let named = config.finetuning_task.clone().filter(|name| !name.is_empty());
     let task_name = named.unwrap_or_else(|| "label".to_owned());
@@ -188,7 +190,7 @@ fn guess_profile(name: &str) -> Profile {
     let name = name.to_lowercase();
     if name.contains("camelbert") {
         Profile::Camelbert
-    } else if name.contains("arabert") {
+    } else if name.contains("arabert") || name.contains("araelectra") {
         Profile::Arabert
     } else {
         Profile::None
@@ -220,6 +222,7 @@ mod tests {
             ("aubmindlab/bert-base-arabertv02", Profile::Arabert),
             ("aubmindlab/bert-base-arabertv2", Profile::Arabert),
             ("CAMeL-Lab/bert-base-arabic-camelbert-msa", Profile::Camelbert),
+            ("aubmindlab/araelectra-base-discriminator", Profile::Arabert),
             ("UBC-NLP/MARBERTv2", Profile::None),
             ("xlm-roberta-base", Profile::None),
         ] {

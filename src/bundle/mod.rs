@@ -145,6 +145,8 @@ pub enum HeadKind {
     BertPooler,
     /// `classifier.dense`, tanh, `classifier.out_proj`.
     Roberta,
+    /// `classifier.dense`, GELU, `classifier.out_proj`.
+    Electra,
 }
 
 impl Bundle {
@@ -256,7 +258,7 @@ impl HeadKind {
         match self {
             Self::Linear => format!("heads.{task}"),
             Self::BertPooler => "classifier".to_owned(),
-            Self::Roberta => "classifier.out_proj".to_owned(),
+            Self::Roberta | Self::Electra => "classifier.out_proj".to_owned(),
         }
     }
 }

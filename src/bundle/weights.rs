@@ -136,19 +136,19 @@ impl Weights {
         Ok(tensors)
     }
 
-    /// What the names of the encoder's tensors start with: nothing, `bert.` or `roberta.`.
+    /// What the names of the encoder's tensors start with: nothing, `bert.`, `roberta.` or `electra.`.
     ///
     /// # Errors
     /// [`BundleError::Tensor`] if no such name leads to token embeddings.
     pub fn encoder_prefix(&self) -> Result<&'static str, BundleError> {
-        let prefixes = ["", "bert.", "roberta."];
+        let prefixes = ["", "bert.", "roberta.", "electra."];
         let found = prefixes
             .into_iter()
             .find(|prefix| self.tensors.contains_key(&format!("{prefix}{WORD_EMBEDDINGS}")));
         found.ok_or_else(|| BundleError::Tensor {
             file: self.listing.clone(),
             key: WORD_EMBEDDINGS.into(),
-            expected: "it, alone or after `bert.` or `roberta.`".into(),
+            expected: "it, alone or after `bert.`, `roberta.` or `electra.`".into(),
             found: "no such tensor".into(),
         })
     }

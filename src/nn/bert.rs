@@ -1,11 +1,11 @@
-//! BERT and RoBERTa encoders in candle, over packed batches.
+//! BERT, RoBERTa and ELECTRA encoders in candle, over packed batches.
 //!
 //! The tokens of all sequences lie end to end in one `[tokens, hidden]` array, so
 //! that every linear layer is a single matrix product; only attention looks at
 //! one sequence at a time. There is no padding, hence no mask, and one sequence
 //! cannot change another. Names mirror the checkpoint's, as in
 //! <https://github.com/huggingface/transformers/blob/main/src/transformers/models/bert/modeling_bert.py>;
-//! RoBERTa's and XLM-RoBERTa's encoder differs in where positions start and in nothing else.
+//! RoBERTa's and XLM-RoBERTa's encoder differs in where positions start and in nothing else, and ELECTRA's not at all.
 
 use candle_core::{Device, Result, Tensor};
 use candle_nn::{LayerNorm, Linear, Module, VarBuilder, layer_norm, linear, ops::softmax_last_dim};
@@ -13,7 +13,7 @@ use candle_nn::{LayerNorm, Linear, Module, VarBuilder, layer_norm, linear, ops::
 use super::encoder::{EncodeError, Encoder, PackedTokens, Rows};
 use crate::bundle::{EncoderConfig, Pooling, positions};
 
-/// A BERT or RoBERTa encoder with f32 weights on the CPU. Its rows are the pooled
+/// Such an encoder with f32 weights on the CPU. Its rows are the pooled
 /// rows of each pooling asked for, one after the other.
 #[derive(Debug)]
 pub struct BertEncoder {

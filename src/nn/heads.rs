@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::NnError;
-use super::cpu::Dense;
+use super::cpu::{Dense, measure};
 use super::encoder::{Compute, EncodeError, Encoder, PackedTokens, Rows};
 use crate::bundle::{Bundle, HeadKind, Pooling, Task};
 
@@ -120,13 +120,16 @@ impl Encoder for MultiHead {
     }
 }
 
+/// What is applied to values, in place.
+type Activation = fn(&mut [f32]);
+
 /// The head of one task. It takes a row at a time: there are few, and so a row's logits do not
 /// depend on the rows beside it.
 struct Head {
     /// Values that it reads of a pooled row.
     input: Range<usize>,
-    /// The layer before tanh: BERT's pooler or the first of RoBERTa's head.
-    dense: Option<Dense>,
+    /// BERT's pooler or the first layer of RoBERTa's and ELECTRA's head, and what follows it.
+    dense: Option<(Dense, Activation)>,
     output: Dense,
     multi_label: bool,
 }
@@ -136,19 +139,20 @@ impl Head {
         let hidden = bundle.config.hidden_size;
         // The encoder pools what the tasks ask for.
         let slot = poolings.iter().position(|pooling| *pooling == task.pooling).unwrap_or_default();
-        let dense = match task.head {
+        let load = |name: &str, outputs| Dense::load(&bundle.weights, name, hidden, outputs);
+        let dense: Option<(_, Activation)> = match task.head {
             HeadKind::Linear => None,
             HeadKind::BertPooler => {
-                Some(format!("{}pooler.dense", bundle.weights.encoder_prefix()?))
+                let name = format!("{}pooler.dense", bundle.weights.encoder_prefix()?);
+                Some((load(&name, hidden)?, tanh))
             }
-            HeadKind::Roberta => Some("classifier.dense".to_owned()),
+            HeadKind::Roberta => Some((load("classifier.dense", hidden)?, tanh)),
+            HeadKind::Electra => Some((load("classifier.dense", hidden)?, gelu)),
         };
-        let output = task.head.output_layer(&task.name);
-        let load = |name: &str, outputs| Dense::load(&bundle.weights, name, hidden, outputs);
         Ok(Self {
             input: slot * hidden..(slot + 1) * hidden,
-            dense: dense.map(|name| load(&name, hidden)).transpose()?,
-            output: load(&output, task.labels.len())?,
+            dense,
+            output: load(&task.head.output_layer(&task.name), task.labels.len())?,
             multi_label: task.multi_label,
         })
     }
@@ -169,11 +173,19 @@ impl Head {
         let input = pooled.get(self.input.clone()).unwrap_or_default();
         match &self.dense {
             None => self.output.forward(input),
-            Some(dense) => {
+            Some((dense, activate)) => {
                 let mut inner = dense.forward(input);
-                inner.iter_mut().for_each(|value| *value = value.tanh());
+                activate(&mut inner);
                 self.output.forward(&inner)
             }
         }
     }
+}
+
+fn tanh(values: &mut [f32]) {
+    values.iter_mut().for_each(|value| *value = value.tanh());
+}
+
+fn gelu(values: &mut [f32]) {
+    measure::gelu(values, true);
 }

@@ -21,6 +21,8 @@ from transformers import (
     BertConfig,
     BertForSequenceClassification,
     BertModel,
+    ElectraConfig,
+    ElectraForSequenceClassification,
     PreTrainedTokenizerFast,
     RobertaConfig,
     RobertaForSequenceClassification,
@@ -146,6 +148,8 @@ def tiny():
                     problem_type="multi_label_classification")))),
         "tiny-xlm-roberta": (xlm, XLMRobertaForSequenceClassification(XLMRobertaConfig(
             **shape(xlm, offset, type_vocab_size=1, layer_norm_eps=1e-5)))),
+        "tiny-electra": (bert, ElectraForSequenceClassification(ElectraConfig(
+            **shape(bert, POSITIONS, embedding_size=32)))),
     }
     for seed, (name, (tokenizer, model)) in enumerate(made.items()):
         randomize(model, seed)

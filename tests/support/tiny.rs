@@ -113,12 +113,26 @@ impl Tiny {
     pub fn xlm_roberta(labels: &[&str]) -> Self {
         let mut tiny = Self::encoder("xlm-roberta", "roberta.");
         tiny.config["architectures"] = json!(["XLMRobertaForSequenceClassification"]);
+        tiny.with_two_layers(labels)
+    }
+
+    /// An `ElectraForSequenceClassification` directory as Hugging Face writes it.
+    pub fn electra(labels: &[&str]) -> Self {
+        let mut tiny = Self::encoder("electra", "electra.");
+        tiny.config["architectures"] = json!(["ElectraForSequenceClassification"]);
+        tiny.config["embedding_size"] = json!(HIDDEN);
+        tiny.with_two_layers(labels)
+    }
+
+    /// With the head that RoBERTa and ELECTRA have.
+    fn with_two_layers(mut self, labels: &[&str]) -> Self {
+        let tiny = &mut self;
         tiny.config["id2label"] = id2label(labels);
         tiny.add("classifier.dense.weight", &[HIDDEN, HIDDEN], 0.0, 0.3);
         tiny.add("classifier.dense.bias", &[HIDDEN], 0.0, 0.1);
         tiny.add("classifier.out_proj.weight", &[labels.len(), HIDDEN], 0.0, 0.5);
         tiny.add("classifier.out_proj.bias", &[labels.len()], 0.0, 0.1);
-        tiny
+        self
     }
 
     /// Draws a tensor from a normal law; the draw depends on the name alone.

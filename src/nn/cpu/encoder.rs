@@ -20,7 +20,7 @@ const MIN_ROWS_A_THREAD: usize = 4;
 /// unless a layer has more.
 const MAX_ROWS_A_PAUSE: usize = 512;
 
-/// A BERT or RoBERTa encoder for the CPU, with weights packed for the kernel `K`, and
+/// A BERT, RoBERTa or ELECTRA encoder for the CPU, with weights packed for the kernel `K`, and
 /// attention by `A`. Its rows are the pooled rows of each pooling asked for, one after the other.
 pub(super) struct FusedEncoder<K: Kernel, A: Unscaled> {
     pub(super) embeddings: Embeddings,

@@ -1,5 +1,5 @@
 //! One layer of a post-norm transformer: attention and feed-forward, each added to its input
-//! and normalised after. BERT, RoBERTa and XLM-R have this one.
+//! and normalised after. BERT, RoBERTa, XLM-R and ELECTRA have this one.
 
 use std::iter;
 use std::ops::Range;
