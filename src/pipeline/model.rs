@@ -47,7 +47,7 @@ pub struct ModelInfo {
     pub fingerprint: String,
     /// When it was loaded.
     pub loaded_at: SystemTime,
-    /// `bert`, `roberta` or `xlm-roberta`.
+    /// `bert`, `roberta`, `xlm-roberta` or `electra`.
     pub architecture: String,
     /// Effective precision: `f32`, `bf16` or `int8`.
     pub precision: String,
